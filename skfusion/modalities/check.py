@@ -1,0 +1,258 @@
+"""The one front door: whatever a user hands to an estimator becomes a checked Modalities here, and only here."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from skfusion.modalities import align, kinds
+from skfusion.modalities.anndata import read_anndata
+from skfusion.modalities.container import Modalities
+from skfusion.modalities.kinds import Values
+from skfusion.modalities.presence import check_finite
+from skfusion.modalities.selection import split_array, split_frame, split_levels
+
+SINGLE = "X"
+"""The name of the one modality of a plain 2-D table."""
+
+
+@dataclass(frozen=True)
+class ModalitySpec:
+    """What a modality was at fit: kind, shape of a sample, dtype, names of its columns."""
+
+    kind: str
+    shape: tuple[int, ...]
+    dtype: Any
+    columns: tuple[str, ...] | None
+    template: Any = None
+
+    @property
+    def n_features(self) -> int:
+        """Columns of a table, channels of a sequence, image or volume, 1 for text."""
+        if self.kind == "sequence":
+            return self.shape[-1]
+        return self.shape[0] if self.shape else 1
+
+
+def check_modalities(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> Modalities:
+    """Bring `X` to a Modalities and check it against `estimator`.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its ``modalities`` says how to read `X`. With `reset`, gets ``modality_names_in_``, ``n_features_in_`` and
+        ``n_features_by_modality_``.
+    X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
+        The samples.
+    y : array-like, default=None
+        The target; a Series with the ids of `X` in another order raises.
+    reset : bool
+        True in fit; False where `X` must match what was fitted.
+
+    Returns
+    -------
+    Modalities
+        The modalities known from fit, in the order of fit. One that is absent from `X` is missing for every sample.
+
+    Raises
+    ------
+    ValueError
+        Names the modality, what came, what was due, and what to do.
+    """
+    asked = getattr(estimator, "modalities", None)
+    if isinstance(asked, str):
+        raise TypeError(f"modalities is {asked!r}; due is a list of names or a dict of name to columns.")
+    if not reset:
+        return _conform(estimator, _read(estimator, X, asked, reset=False))
+    found = _read(estimator, X, asked, reset=True)
+    wanted = list(asked) if asked is not None else found.names
+    lacking = [name for name in wanted if name not in found]
+    if lacking:
+        raise ValueError(
+            f"modalities asks for {lacking}, which X lacks; X has {found.names}. In training every modality that is "
+            "asked for must be there (missing for some samples is fine)."
+        )
+    found = found.select(wanted)
+    align.check_target_order(found.sample_ids, y)
+    _check_values(found, warn=True)
+    estimator._modality_specs_ = {name: _spec(found, name) for name in found.names}
+    estimator.modality_names_in_ = np.array(found.names, dtype=object)
+    estimator.n_features_by_modality_ = {name: s.n_features for name, s in estimator._modality_specs_.items()}
+    first = estimator._modality_specs_[found.names[0]]
+    single = len(found.names) == 1 and len(first.shape) == 1
+    estimator.n_features_in_ = first.shape[0] if single else len(found.names)
+    return found
+
+
+def _read(estimator: Any, X: Any, asked: Any, *, reset: bool) -> Modalities:
+    """Recognise the form of `X`; no check against the fit yet, but for a plain table's own."""
+    if isinstance(X, Modalities):
+        return X
+    if isinstance(X, Mapping):
+        return Modalities(X)
+    if kinds.is_instance_of(X, "anndata", "AnnData"):
+        where = asked
+        if not reset:
+            where = asked if isinstance(asked, Mapping) else list(estimator.modality_names_in_)
+            if asked is None and where == [SINGLE]:
+                where = {SINGLE: "X"}
+        parts = read_anndata(X, where, strict=reset)
+        if not parts:
+            raise ValueError(
+                f"X has no known modality: fitted were {list(estimator.modality_names_in_)}, and this AnnData has "
+                f"layers {list(X.layers)} and obsm {list(X.obsm)}."
+            )
+        self = Modalities.__new__(Modalities)
+        self._assemble(parts, None)
+        return self
+    if kinds.is_instance_of(X, "mudata", "MuData"):
+        return Modalities.from_mudata(X, asked if reset or asked is None else [n for n in asked if n in X.mod])
+    if isinstance(X, pd.DataFrame):
+        if isinstance(X.columns, pd.MultiIndex) and X.columns.nlevels == 2 and not isinstance(asked, Mapping):
+            return Modalities(split_levels(X))
+        if isinstance(asked, Mapping):
+            return Modalities(split_frame(X, asked, strict=reset))
+    table = _check_table(estimator, X, reset=reset, alone=not isinstance(asked, Mapping))
+    if isinstance(asked, Mapping):
+        if not reset:
+            width = estimator._n_columns_in_
+            if table.shape[1] != width:
+                raise ValueError(f"X has {table.shape[1]} columns, but at fit it had {width}: {list(asked)} by position.")
+        else:
+            estimator._n_columns_in_ = table.shape[1]
+        return Modalities(split_array(table, asked))
+    name = SINGLE
+    if asked is not None:
+        if len(asked) != 1:
+            raise ValueError(
+                f"modalities names {list(asked)}, but X is one table without saying which column is whose; use "
+                "modalities={'name': columns, ...}."
+            )
+        (name,) = asked
+    elif not reset and len(estimator.modality_names_in_) == 1:
+        name = str(estimator.modality_names_in_[0])
+    ids = X.index if isinstance(X, pd.DataFrame) else None
+    part = Modalities({name: table}, sample_ids=ids)
+    if isinstance(X, pd.DataFrame):
+        part._columns[name] = tuple(map(str, X.columns))
+    return part
+
+
+def _check_table(estimator: Any, X: Any, *, reset: bool, alone: bool) -> Any:
+    """Check one 2-D table as scikit-learn does; a DataFrame with category columns passes as it is."""
+    from sklearn.utils.validation import check_array, validate_data
+
+    options: dict[str, Any] = {"accept_sparse": "csr", "ensure_all_finite": False, "dtype": "numeric"}
+    if not alone:
+        return check_array(X, **options)
+    if isinstance(X, pd.DataFrame) and not all(pd.api.types.is_numeric_dtype(t) for t in X.dtypes):
+        return validate_data(estimator, X, reset=reset, skip_check_array=True)
+    if not reset and [s.shape for s in estimator._modality_specs_.values()] != [(estimator.n_features_in_,)]:
+        check_array(X, **options)
+        raise ValueError(
+            f"X is one table, but fitted were the modalities {list(estimator.modality_names_in_)}; pass a dict of "
+            "these (those that are missing may be left out)."
+        )
+    return validate_data(estimator, X, reset=reset, **options)
+
+
+def _check_values(X: Modalities, *, warn: bool) -> None:
+    if len(X) == 0:
+        raise ValueError("Found array with 0 sample(s) (X is empty) while a minimum of 1 is required.")
+    counts = {}
+    for column, name in enumerate(X.names):
+        values = X[name]
+        if len(values.shape) > 1 and 0 in values.shape[1:]:
+            raise ValueError(
+                f"Found array with 0 feature(s) (shape={values.shape}) while a minimum of 1 is required: modality {name!r}."
+            )
+        missing = check_finite(name, values, X.present[:, column])
+        if missing:
+            counts[name] = missing
+    if counts and warn:
+        warnings.warn(
+            f"single values are missing (NaN) inside rows that are present, {counts} by modality; each is filled with "
+            "its column's training mean. Impute beforehand to choose otherwise.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _spec(X: Modalities, name: str) -> ModalitySpec:
+    values, kind = X[name], X.kind(name)
+    return ModalitySpec(
+        kind=kind,
+        shape=tuple(values.shape[1:]),
+        dtype=None if kind == "table" else values.dtype,
+        columns=X._columns[name],
+        template=values.iloc[:0] if kind == "table" else None,
+    )
+
+
+def _conform(estimator: Any, found: Modalities) -> Modalities:
+    """Bring `found` to the modalities known from fit; what is absent becomes missing for every sample."""
+    specs: dict[str, ModalitySpec] = estimator._modality_specs_
+    known = [name for name in specs if name in found]
+    unknown = [name for name in found.names if name not in specs]
+    if not known:
+        raise ValueError(f"X has no known modality: it has {found.names}, and fitted were {list(specs)}.")
+    if unknown and getattr(estimator, "modalities", None) is None:
+        raise ValueError(
+            f"X has modalities unknown at fit: {unknown}; fitted were {list(specs)}. Leave them out with "
+            "X.drop(names), or fit again."
+        )
+    n_samples = len(found)
+    data, present = {}, np.zeros((n_samples, len(specs)), dtype=bool)
+    for column, (name, spec) in enumerate(specs.items()):
+        if name in found:
+            data[name] = _match(name, found, spec)
+            present[:, column] = found.present[:, found.names.index(name)]
+        else:
+            data[name] = _absent(spec, n_samples)
+    X = Modalities._of(data, {name: s.columns for name, s in specs.items()}, present, found.sample_ids)
+    _check_values(X, warn=False)
+    return X
+
+
+def _match(name: str, found: Modalities, spec: ModalitySpec) -> Values:
+    values, kind = found[name], found.kind(name)
+    if spec.kind == "table" and kind == "dense" and found._columns[name] == spec.columns:
+        return pd.DataFrame(values, columns=spec.template.columns)
+    if {kind, spec.kind} == {"dense", "sparse"}:
+        values = values.toarray() if kind == "sparse" else sparse.csr_matrix(values)
+        kind = spec.kind
+    if {kind, spec.kind} == {"text", "tokens"} and not any(v is not None for v in values):
+        return values
+    if kind != spec.kind:
+        raise ValueError(
+            f"modality {name!r} is {kinds.KINDS[kind]}, shape {values.shape}; due is {kinds.KINDS[spec.kind]}, as at fit."
+        )
+    fixed = slice(1, None) if kind == "sequence" else slice(None)
+    if values.shape[1:][fixed] != spec.shape[fixed]:
+        raise ValueError(
+            f"modality {name!r} has samples of shape {values.shape[1:]}; due is {spec.shape}, as at fit "
+            f"({values.shape[-1]} features came, {spec.n_features} were fitted)."
+        )
+    columns = found._columns[name]
+    if columns is not None and spec.columns is not None and columns != spec.columns:
+        odd = next(pair for pair in zip(columns, spec.columns) if pair[0] != pair[1])
+        raise ValueError(
+            f"modality {name!r} has other columns than at fit: {odd[0]!r} where {odd[1]!r} is due. Reorder with "
+            "frame[columns_at_fit]."
+        )
+    return values
+
+
+def _absent(spec: ModalitySpec, n_samples: int) -> Values:
+    """Values of a modality that no sample has: no memory is spent on them."""
+    if spec.kind == "sparse":
+        return sparse.csr_matrix((n_samples, spec.shape[0]), dtype=spec.dtype)
+    if spec.kind == "table":
+        return spec.template.reindex(range(n_samples))
+    if spec.kind in ("text", "tokens"):
+        return np.full(n_samples, None, dtype=object)
+    return np.broadcast_to(np.array(np.nan, dtype=np.float64), (n_samples, *spec.shape))

@@ -1,0 +1,359 @@
+"""The container that every estimator works on: named modalities of the same samples, sliceable by row."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from skfusion.modalities import align, kinds
+from skfusion.modalities.anndata import read_anndata, read_mudata
+from skfusion.modalities.kinds import Canonical, Values
+from skfusion.modalities.presence import BoolArray, check_present, rows_present
+
+
+class Modalities:
+    """Several modalities of the same samples, with who has what.
+
+    scikit-learn cannot slice a plain dict by rows; a Modalities it can, so this is what goes into ``cross_validate``,
+    ``GridSearchCV`` and the like.
+
+    Parameters
+    ----------
+    data : dict of str to array-like, or Modalities
+        Name to a 2-D array, a CSR matrix, a DataFrame, a 3-D array (samples, time, channels), a 4-D array (samples,
+        channels, height, width), a 5-D array (samples, channels, depth, height, width), or a sequence of strings or
+        token lists. DataFrames are joined by their index when they hold the same ids in different orders.
+    present : array-like of bool (n_samples, n_modalities) or dict of str to bool (n_samples,), default=None
+        Who has what. United with what the data says: a row that is all-NaN or None is missing as well.
+    sample_ids : array-like of shape (n_samples,), default=None
+        Ids of the rows; None takes the index of the DataFrames, where there are any.
+
+    Attributes
+    ----------
+    names : list of str
+        The modalities, in order.
+    shape : tuple of int
+        (n_samples, n_modalities).
+    present : ndarray of bool (n_samples, n_modalities)
+        Whether a sample has a modality. Read-only.
+    sample_ids : Index or None
+        Ids of the rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfusion import Modalities
+    >>> X = Modalities({"labs": np.array([[1.0, 2.0], [np.nan, np.nan]]), "notes": ["stable", "worse"]})
+    >>> X.names, X.shape
+    (['labs', 'notes'], (2, 2))
+    >>> X.present
+    array([[ True,  True],
+           [False,  True]])
+    >>> X[[1]]["notes"]
+    array(['worse'], dtype=object)
+    """
+
+    def __init__(self, data: "Mapping[str, Any] | Modalities", *, present: Any = None, sample_ids: Any = None) -> None:
+        if isinstance(data, Modalities):
+            parts = {name: Canonical(data._data[name], data.sample_ids, data._columns[name]) for name in data.names}
+        elif isinstance(data, Mapping):
+            parts = {_check_name(name): kinds.canonical(name, values) for name, values in data.items()}
+        else:
+            raise TypeError(
+                f"data is of type {type(data).__name__}; due is a dict of name to array. Use Modalities.from_anndata "
+                "or Modalities.from_mudata for those, and Modalities({'X': array}) for a single table."
+            )
+        ids = None if sample_ids is None else pd.Index(sample_ids)
+        self._assemble(parts, ids)
+        if isinstance(data, Modalities):
+            self._restrict(data.present)
+        if present is not None:
+            self._restrict(check_present(present, self.names, len(self)))
+
+    # ---- construction from elsewhere
+
+    @classmethod
+    def from_frames(cls, frames: Mapping[str, Any], join: str | None = None) -> Self:
+        """Join tables by the ids of their rows.
+
+        Parameters
+        ----------
+        frames : dict of str to DataFrame or Series
+            One table a modality, ids in the index.
+        join : {"outer", "inner", "left"}, default=None
+            Unequal ids raise with None. "outer" keeps every sample, and marks the modalities that it lacks as missing;
+            "inner" keeps the samples that have all; "left" those of the first table.
+
+        Returns
+        -------
+        Modalities
+            In the order of the first table.
+
+        Raises
+        ------
+        ValueError
+            Where ids are unequal and no join is asked for, where none is common, or where an id occurs twice.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from skfusion import Modalities
+        >>> labs = pd.DataFrame({"crp": [3.0, 9.0]}, index=["anna", "bo"])
+        >>> ecg = pd.DataFrame({"rate": [61.0, 80.0]}, index=["bo", "cy"])
+        >>> X = Modalities.from_frames({"labs": labs, "ecg": ecg}, join="outer")
+        >>> X.sample_ids.tolist(), X.present.tolist()
+        (['anna', 'bo', 'cy'], [[True, False], [True, True], [False, True]])
+        """
+        parts = {_check_name(name): kinds.canonical(name, frame) for name, frame in frames.items()}
+        without = [name for name, part in parts.items() if part.ids is None]
+        if without:
+            raise TypeError(f"from_frames joins by index, but {without} have none; pass DataFrames, or use Modalities.")
+        self = cls.__new__(cls)
+        self._assemble(parts, None, join)
+        return self
+
+    @classmethod
+    def from_anndata(cls, adata: Any, modalities: Any = None) -> Self:
+        """Read modalities from an AnnData, in memory or backed; sparse layers stay sparse.
+
+        Parameters
+        ----------
+        adata : AnnData
+            Samples in rows.
+        modalities : dict of str to str or list of str, default=None
+            Name to ``"X"``, ``"layers/<key>"``, ``"obsm/<key>"`` or ``"obs/<column>"``; or a list of layer names. None
+            takes the layers spliced and unspliced where both exist, else X.
+
+        Returns
+        -------
+        Modalities
+            With the cell names as ids.
+        """
+        self = cls.__new__(cls)
+        self._assemble(read_anndata(adata, modalities), None)
+        return self
+
+    @classmethod
+    def from_mudata(cls, mdata: Any, modalities: Any = None) -> Self:
+        """Read modalities from a MuData over the union of its samples.
+
+        Parameters
+        ----------
+        mdata : MuData
+            A sample that a modality does not hold is missing there.
+        modalities : list of str or dict of str to str, default=None
+            Which modalities, or which place of each (as in `from_anndata`). None takes the X of each.
+
+        Returns
+        -------
+        Modalities
+            With the names of the union as ids.
+        """
+        parts, present = read_mudata(mdata, modalities)
+        self = cls.__new__(cls)
+        self._assemble(parts, None)
+        self._restrict(present)
+        return self
+
+    @classmethod
+    def concat(cls, datasets: Iterable["Modalities | Mapping[str, Any]"]) -> Self:
+        """Stack data sets that share only some modalities, one below the other.
+
+        Parameters
+        ----------
+        datasets : iterable of Modalities or dict
+            A modality that a data set lacks is missing for its samples.
+
+        Returns
+        -------
+        Modalities
+            The union of the modalities, in order of first appearance.
+
+        Raises
+        ------
+        ValueError
+            Where a modality is of another kind or width in another data set.
+        """
+        sets = [d if isinstance(d, Modalities) else Modalities(d) for d in datasets]
+        if not sets:
+            raise ValueError("datasets is empty; due is at least one data set.")
+        names = list(dict.fromkeys(name for d in sets for name in d.names))
+        parts = {name: _stack_modality(name, sets) for name in names}
+        with_ids = all(d.sample_ids is not None for d in sets)
+        ids = sets[0].sample_ids.append([d.sample_ids for d in sets[1:]]) if with_ids else None  # type: ignore[union-attr, list-item]
+        self = cls.__new__(cls)
+        self._assemble(parts, ids)
+        blocks = [
+            np.stack([d.present[:, d.names.index(n)] if n in d else np.zeros(len(d), bool) for n in names], axis=1)
+            for d in sets
+        ]
+        self._restrict(np.concatenate(blocks))
+        return self
+
+    @classmethod
+    def _of(cls, data: dict[str, Values], columns: dict[str, Any], present: BoolArray, ids: Any) -> Self:
+        """Build from parts that are known to be right."""
+        self = cls.__new__(cls)
+        self._data, self._columns, self.sample_ids = data, columns, ids
+        self.names = list(data)
+        self.present = present
+        self.present.flags.writeable = False
+        self.shape = present.shape
+        return self
+
+    def _assemble(self, parts: dict[str, Canonical], ids: "pd.Index[Any] | None", join: str | None = None) -> None:
+        if not parts:
+            raise ValueError("data holds no modality; due is at least one name with its values.")
+        by_name: dict[str, Any] = {name: part.ids if part.ids is not None else ids for name, part in parts.items()}
+        common = ids if ids is not None and join is None else None
+        if common is None or any(part.ids is not None and not part.ids.equals(common) for part in parts.values()):
+            common = align.common_order({"sample_ids": ids, **by_name} if ids is not None else by_name, join)
+        data = {}
+        for name, part in parts.items():
+            same = common is None or part.ids is None or part.ids.equals(common)
+            data[name] = part.values if same else kinds.scatter(part.values, align.positions(part.ids, common))
+        lengths = {name: kinds.n_rows(values) for name, values in data.items()}
+        if common is not None:
+            lengths = {"sample_ids": len(common), **lengths}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(
+                f"modalities have unequal lengths: {lengths}. Without ids they align by position and must be equally "
+                "long; with ids in the index, use Modalities.from_frames(frames, join='outer')."
+            )
+        self._data = data
+        self._columns = {name: part.columns for name, part in parts.items()}
+        self.sample_ids = common
+        self.names = list(data)
+        self.shape: tuple[int, int] = (next(iter(lengths.values())), len(data))
+        self.present: NDArray[np.bool_] = np.stack([rows_present(values) for values in data.values()], axis=1)
+        # Rows that the join has left empty: integers and CSR cannot say so themselves.
+        if common is not None:
+            for column, (name, part) in enumerate(parts.items()):
+                if part.ids is not None and data[name] is not part.values:
+                    self.present[:, column] &= align.positions(part.ids, common) >= 0
+        self.present.flags.writeable = False
+
+    def _restrict(self, present: BoolArray) -> None:
+        self.present = self.present & present
+        self.present.flags.writeable = False
+
+    # ---- reading
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._data
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a modality's values by name, or a Modalities of the rows asked for."""
+        if isinstance(key, str):
+            if key not in self._data:
+                raise KeyError(f"there is no modality {key!r}; there are {self.names}.")
+            return self._data[key]
+        if isinstance(key, tuple):
+            if len(key) != 2 or key[1] is not Ellipsis and not (isinstance(key[1], slice) and key[1] == slice(None)):
+                raise TypeError("a Modalities is sliced by rows alone: X[rows]. For columns, take a modality first.")
+            key = key[0]
+        if isinstance(key, list) and key and all(isinstance(k, str) for k in key):
+            raise TypeError(f"a list of names is no row index; use X.select({key!r}).")
+        rows = self._rows(key)
+        return Modalities._of(
+            {name: kinds.take(values, rows) for name, values in self._data.items()},
+            self._columns,
+            self.present[rows],
+            None if self.sample_ids is None else self.sample_ids[rows],
+        )
+
+    def _rows(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            return key
+        rows = np.asarray(key)
+        if rows.ndim == 0:
+            rows = rows[None]
+        if rows.size == 0:
+            return np.zeros(0, dtype=np.intp)
+        if rows.dtype == bool:
+            if rows.shape != (len(self),):
+                raise IndexError(f"the row mask has shape {rows.shape}; due is ({len(self)},).")
+            return np.flatnonzero(rows)
+        if rows.dtype.kind not in "iu":
+            raise TypeError(f"rows are of dtype {rows.dtype}; due are integers, a boolean mask or a slice.")
+        return rows
+
+    def select(self, names: Iterable[str]) -> "Modalities":
+        """Keep the modalities `names`, in that order; no data is copied."""
+        names = [names] if isinstance(names, str) else list(names)
+        lacking = [name for name in names if name not in self._data]
+        if lacking:
+            raise ValueError(f"there is no modality {lacking}; there are {self.names}.")
+        if not names:
+            raise ValueError(f"names is empty; due is at least one of {self.names}.")
+        present = self.present[:, [self.names.index(name) for name in names]]
+        columns = {name: self._columns[name] for name in names}
+        return Modalities._of({name: self._data[name] for name in names}, columns, present, self.sample_ids)
+
+    def drop(self, names: Iterable[str]) -> "Modalities":
+        """Leave out the modalities `names`; no data is copied."""
+        names = [names] if isinstance(names, str) else list(names)
+        lacking = [name for name in names if name not in self._data]
+        if lacking:
+            raise ValueError(f"there is no modality {lacking}; there are {self.names}.")
+        return self.select([name for name in self.names if name not in names])
+
+    def kind(self, name: str) -> str:
+        """Return the kind of a modality: dense, sparse, table, sequence, image, volume, text or tokens."""
+        return kinds.kind_of(self[name])
+
+    def columns(self, name: str) -> list[str]:
+        """Return the names of a 2-D modality's columns: those that came, else ``"0"``, ``"1"``, …"""
+        columns = self._columns[name]
+        return list(columns) if columns is not None else [str(i) for i in range(self[name].shape[1])]
+
+    def __repr__(self) -> str:
+        lines = [f"Modalities of {len(self)} samples"]
+        for name, share in zip(self.names, self.present.mean(axis=0) if len(self) else np.ones(len(self.names))):
+            values = self._data[name]
+            dtype = "" if self.kind(name) in ("table", "text", "tokens") else f" {values.dtype}"
+            lines.append(f"  {name}: {self.kind(name)} {tuple(values.shape[1:])}{dtype}, present in {share:.0%}")
+        return "\n".join(lines)
+
+    # ---- what a Modalities is not
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
+        raise TypeError(
+            "a Modalities is no array. Take one modality, X['name'], or put EarlyFusionTransformer() before an "
+            "estimator that needs a single table; where a scikit-learn meta-estimator makes an array of X "
+            "(BaggingClassifier, passthrough=True), put the Modalities estimator outside of it."
+        )
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("iterating a Modalities is ambiguous; use X.names, or X[i:j] for rows.")
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("comparing a Modalities with == is ambiguous; compare modality by modality, X['name'].")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _check_name(name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"a modality is named {name!r}; due is a non-empty string.")
+    return name
+
+
+def _stack_modality(name: str, sets: list[Modalities]) -> Canonical:
+    template = next(d for d in sets if name in d)
+    values = template[name]
+    for d in sets:
+        if name in d and (d.kind(name) != template.kind(name) or d[name].shape[1:] != values.shape[1:]):
+            raise ValueError(
+                f"modality {name!r} is {d.kind(name)} of shape {d[name].shape} in one data set and "
+                f"{template.kind(name)} of shape {values.shape} in another; due are equal kinds and widths."
+            )
+        if name in d and d._columns[name] != template._columns[name]:
+            raise ValueError(f"modality {name!r} has other columns in another data set; bring them into one order.")
+    blocks = [d[name] if name in d else kinds.scatter(values, np.full(len(d), -1, dtype=np.intp)) for d in sets]
+    return Canonical(kinds.stack(blocks), None, template._columns[name])
