@@ -1,0 +1,136 @@
+"""From an estimator's parameters to a network: preprocessing, encoders, and fusion by name."""
+
+import copy
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from sklearn.base import clone
+
+from skfusion._base import FusionEstimator
+from skfusion.encoders import DEFAULTS, ENCODERS
+from skfusion.fusion import FUSIONS
+from skfusion.modalities import Modalities
+from skfusion.modalities.kinds import KINDS
+from skfusion.preprocessing import ChannelScaler, FittedOnPresent, table_preprocessor
+
+
+def by_modality(parameter: str, spec: Any, names: list[str], default: Any = "auto") -> dict[str, Any]:
+    """Spread `spec`, one for all or a dict by modality, over `names`."""
+    if not isinstance(spec, Mapping):
+        return dict.fromkeys(names, spec)
+    unknown = [name for name in spec if name not in names]
+    if unknown:
+        raise ValueError(f"{parameter} names the modalities {unknown}, which X lacks; X has {names}.")
+    return {name: spec.get(name, default) for name in names}
+
+
+def resolve(parameter: str, name: str, registry: Mapping[str, str]) -> Any:
+    """Return the class that `registry` has for `name`; an unknown name lists those that exist."""
+    if name not in registry:
+        raise ValueError(f"{parameter} is {name!r}; due is one of {sorted(registry)}.")
+    module, _, attribute = registry[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def is_module(spec: Any) -> bool:
+    """Whether `spec` is a torch module, asked without importing torch."""
+    return any(c.__module__ == "torch.nn.modules.module" and c.__name__ == "Module" for c in type(spec).__mro__)
+
+
+def is_transformer(spec: Any) -> bool:
+    """Whether `spec` is an extractor in scikit-learn's sense."""
+    return hasattr(spec, "fit") and hasattr(spec, "transform") and not isinstance(spec, type)
+
+
+class ForModality:
+    """Feeds one modality to an extractor: as an array, or by name where the extractor is one of ours."""
+
+    def __init__(self, extractor: Any, name: str) -> None:
+        self.extractor, self.name = extractor, name
+        self.by_name = isinstance(getattr(extractor, "estimator", extractor), FusionEstimator)
+
+    def fit(self, values: Any, y: Any = None) -> "ForModality":
+        """Fit the extractor on the rows of the modality."""
+        self.extractor = self.extractor.fit(self._input(values), y)
+        return self
+
+    def transform(self, values: Any) -> Any:
+        """Transform rows of the modality."""
+        return self.extractor.transform(self._input(values))
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Names of what the extractor gives."""
+        return self.extractor.get_feature_names_out(*(() if self.by_name else (input_features,)))
+
+    def _input(self, values: Any) -> Any:
+        return Modalities({self.name: values}) if self.by_name else values
+
+
+def fit_extractor(extractor: Any, X: Modalities, name: str, y: Any) -> FittedOnPresent:
+    """Clone an extractor and fit it on the rows of `X` that have the modality."""
+    present = X.present[:, X.names.index(name)]
+    return FittedOnPresent(ForModality(clone(extractor), name), X[name], require_present(name, present), y)
+
+
+def fit_preprocessor(X: Modalities, name: str, spec: Any, y: Any, *, scale: bool, random_state: Any) -> FittedOnPresent:
+    """Fit what comes before the encoder `spec` of a joint network."""
+    if is_transformer(spec):
+        return fit_extractor(spec, X, name, y)
+    values, present = X[name], require_present(name, X.present[:, X.names.index(name)])
+    if X.kind(name) in ("sequence", "image", "volume"):
+        channels = 2 if X.kind(name) == "sequence" else 1
+        return FittedOnPresent(ChannelScaler(axis=channels, scale=scale), values, present)
+    preprocessor = table_preprocessor(name, values, scale=scale, project=True, random_state=random_state)
+    return FittedOnPresent(preprocessor, values, present)
+
+
+def require_present(name: str, present: Any) -> Any:
+    """Raise where no training sample has the modality."""
+    if not present.any():
+        raise ValueError(
+            f"modality {name!r} is missing for every training sample, so nothing can be learnt from it; leave it out "
+            "(X.drop, or modalities=[...]) or give samples that have it."
+        )
+    return present
+
+
+def build_encoder(spec: Any, X: Modalities, name: str, shape: tuple[int, ...], n_latent: int, **options: Any) -> Any:
+    """Build the encoder of a modality whose prepared samples have `shape`."""
+    from skfusion.encoders.pretrained import Wrapped
+
+    kind = X.kind(name) if len(shape) > 1 else "dense"
+    if is_transformer(spec):
+        spec = "identity"
+    if spec == "auto":
+        if kind not in DEFAULTS:
+            raise ValueError(
+                f"modality {name!r} is {KINDS[kind]}, which no default encoder takes; default encoders take "
+                f"{', '.join(KINDS[k] for k in DEFAULTS)}. Pass encoders={{{name!r}: nn.Module}}."
+            )
+        spec = DEFAULTS[kind]
+    if isinstance(spec, str):
+        encoder = resolve(f"encoders[{name!r}]", spec, ENCODERS)
+        if kind not in encoder.kinds:
+            takers = [n for n in ENCODERS if kind in resolve("encoders", n, ENCODERS).kinds]
+            raise ValueError(
+                f"modality {name!r} is {KINDS[kind]}, but the encoder {spec!r} takes "
+                f"{' or '.join(KINDS[k] for k in encoder.kinds)}. "
+                + (f"Use {' or '.join(map(repr, takers))}." if takers else "Pass an nn.Module that takes it.")
+            )
+        return encoder(shape, n_latent, **options)
+    if is_module(spec):
+        encoder = copy.deepcopy(spec)
+        return encoder if hasattr(encoder, "n_out") and hasattr(encoder, "kinds") else Wrapped(encoder, shape, name)
+    raise TypeError(
+        f"encoders[{name!r}] is {spec!r}; due is one of {sorted(ENCODERS)}, 'auto', an nn.Module or a transformer."
+    )
+
+
+def build_fusion(spec: Any, widths: dict[str, int], n_latent: int, **options: Any) -> Any:
+    """Build the fusion over tokens of `widths`."""
+    if is_module(spec):
+        return copy.deepcopy(spec)
+    if not isinstance(spec, str):
+        raise TypeError(f"fusion is {spec!r}; due is one of {sorted(FUSIONS)} or an nn.Module.")
+    return resolve("fusion", spec, FUSIONS)(widths, n_latent, **options)

@@ -1,0 +1,36 @@
+"""Private names of scikit-learn, and optional packages: the only place that knows either."""
+
+from importlib import import_module
+from numbers import Integral, Real
+from typing import Any
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+_EXTRAS = {"matplotlib": "plot", "mudata": "mudata"}
+
+
+def optional(module: str) -> Any:
+    """Import an optional `module`; where it is missing, say which extra brings it."""
+    package = module.partition(".")[0]
+    try:
+        return import_module(module)
+    except ImportError as error:
+        extra = _EXTRAS[package]
+        raise ImportError(
+            f"this needs {package}, which is not installed; pip install 'skfusion[{extra}]' brings it."
+        ) from error
+
+
+def integer(low: int) -> Any:
+    """Constraint: an integer of at least `low`."""
+    return Interval(Integral, low, None, closed="left")
+
+
+def real(low: float, high: float | None = None, closed: str = "left") -> Any:
+    """Constraint: a number from `low` to `high`."""
+    return Interval(Real, low, high, closed=closed)
+
+
+def options(*names: str) -> Any:
+    """Constraint: one of these strings."""
+    return StrOptions(set(names))

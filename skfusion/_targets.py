@@ -1,0 +1,84 @@
+"""Targets and weights: checked, encoded, and rows that cannot be learnt from left out."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight
+
+from skfusion.modalities import Modalities
+
+
+class TrainingSet(NamedTuple):
+    """What an estimator learns from: every row has a modality and a positive weight."""
+
+    X: Modalities
+    y: Any
+    sample_weight: Any
+    groups: Any
+
+
+def training_set(
+    estimator: Any, X: Modalities, y: Any, sample_weight: Any = None, groups: Any = None, *, numeric: bool
+) -> TrainingSet:
+    """Check `y` (n_samples,) or (n_samples, n_outputs), weights and groups, and drop rows of no use.
+
+    Rows of weight 0 go first, then those with no modality, with one warning.
+    """
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
+    y = check_array(
+        y, ensure_2d=False, dtype="numeric" if numeric else None, ensure_all_finite=True, input_name="y", estimator=estimator
+    )
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    if numeric and y.dtype.kind not in "fiu":
+        y = y.astype(np.float64)
+    if not numeric:
+        check_classification_targets(y)
+    check_consistent_length(X, y)
+    if groups is not None:
+        groups = column_or_1d(groups)
+        check_consistent_length(X, groups)
+    keep = np.ones(len(X), dtype=bool)
+    if sample_weight is not None:
+        sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        keep = sample_weight > 0
+        if not keep.any():
+            raise ValueError("sample_weight is 0 for every sample; due is at least one positive weight.")
+    keep = drop_empty(X, keep)
+    if not keep.all():
+        X, y = X[keep], y[keep]
+        sample_weight = None if sample_weight is None else sample_weight[keep]
+        groups = None if groups is None else groups[keep]
+    return TrainingSet(X, y, sample_weight, groups)
+
+
+def drop_empty(X: Modalities, keep: Any) -> Any:
+    """Return `keep` (n_samples,) less the rows with no modality present; warn once with their number."""
+    empty = keep & ~X.present.any(axis=1)
+    if empty.any():
+        if not (keep & ~empty).any():
+            raise ValueError(f"no sample of X has any of the modalities {X.names}; there is nothing to learn from.")
+        warnings.warn(
+            f"{int(empty.sum())} of {len(X)} samples have no modality present; they are left out of training.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return keep & ~empty
+
+
+def encode_classes(y: Any) -> tuple[Any, Any]:
+    """Return the classes (a list of them for 2-D `y`) and `y` as indices into them."""
+    if y.ndim == 1:
+        return np.unique(y, return_inverse=True)
+    classes, codes = zip(*(np.unique(y[:, k], return_inverse=True) for k in range(y.shape[1])))
+    return list(classes), np.stack(codes, axis=1)
+
+
+def class_prior(codes: Any, n_classes: int, sample_weight: Any = None) -> Any:
+    """Weighted share of each class among `codes` (n_samples,)."""
+    share = np.bincount(codes, weights=sample_weight, minlength=n_classes)
+    return share / share.sum()

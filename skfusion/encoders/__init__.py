@@ -1,0 +1,30 @@
+"""Encoders: one modality to tokens (B, T, D).
+
+An encoder is an ``nn.Module`` built as ``Encoder(shape, n_latent, n_hidden=, n_layers=, dropout_rate=)``. Its ``kinds``
+say what it takes, ``n_out`` how wide its tokens are, and calling it on a `ModalityBatch` gives `Tokens`.
+"""
+
+from skfusion._lazy import lazy_names
+
+ENCODERS = {
+    "identity": "skfusion.encoders.dense:Identity",
+    "linear": "skfusion.encoders.dense:Linear",
+    "mlp": "skfusion.encoders.dense:MLP",
+    "conv1d": "skfusion.encoders.conv:Conv1d",
+    "conv2d": "skfusion.encoders.conv:Conv2d",
+}
+"""Name of an encoder to where its class is; adding one is one line here."""
+
+DEFAULTS = {"dense": "mlp", "sequence": "conv1d", "image": "conv2d"}
+"""The encoder that "auto" stands for, by the kind of the prepared values."""
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        **{where.partition(":")[2]: where for where in ENCODERS.values()},
+        "Batch": "skfusion.encoders.batch:Batch",
+        "ModalityBatch": "skfusion.encoders.batch:ModalityBatch",
+        "Tokens": "skfusion.encoders.batch:Tokens",
+        "Wrapped": "skfusion.encoders.pretrained:Wrapped",
+    },
+)

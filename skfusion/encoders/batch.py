@@ -1,0 +1,55 @@
+"""What flows through the networks: a batch of modalities in, tokens out."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class ModalityBatch(NamedTuple):
+    """One modality of a batch; a missing slot holds zeros.
+
+    Attributes
+    ----------
+    values : Tensor
+        (B, D), (B, T, C), (B, C, H, W) or what else the modality's kind has.
+    mask : Tensor of bool
+        (B, T) which steps are real; (B, 1) where the modality has no time axis.
+    times, variables, offset : Tensor, optional
+        Observation times, variable ids, and log library size, where the modality has them.
+    """
+
+    values: Tensor
+    mask: Tensor
+    times: Tensor | None = None
+    variables: Tensor | None = None
+    offset: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples: a `ModalityBatch` a modality, and who has what (B, M) in the same order."""
+
+    modalities: dict[str, ModalityBatch]
+    present: Tensor
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+
+class Tokens(NamedTuple):
+    """What an encoder gives: `values` (B, T, D), and `mask` (B, T), True where a token is real."""
+
+    values: Tensor
+    mask: Tensor
+
+
+def masked_mean(tokens: Tokens) -> Tensor:
+    """Mean over the real tokens of each sample, (B, T, D) -> (B, D); zeros where none is real."""
+    values, mask = tokens
+    # torch.where, not a product: a mask does not stop NaN.
+    if values.shape[1] == 1:
+        return torch.where(mask, values[:, 0], 0.0)  # (B, D)
+    kept = torch.where(mask.unsqueeze(-1), values, 0.0)  # (B, T, D)
+    return kept.sum(1) / mask.sum(1, keepdim=True).clamp(min=1)  # (B, D)

@@ -1,0 +1,42 @@
+"""Fusion by attention over modalities."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skfusion.fusion.blocks import PooledFusion, stack
+
+
+class Attention(PooledFusion):
+    """One learned query attends to the embeddings that are present [1]_.
+
+    Keys and values are linear maps of the embeddings, with a learned bias a modality so that the query can tell who is
+    who.
+
+    References
+    ----------
+    .. [1] Vaswani et al., "Attention is all you need", NeurIPS, 2017.
+    """
+
+    def build(self, widths: dict[str, int], n_latent: int, n_heads: int) -> None:
+        """Query, keys and values over `n_heads` heads."""
+        if n_latent % n_heads:
+            raise ValueError(f"n_heads={n_heads} does not divide n_latent={n_latent}; due is a divisor.")
+        self.width, self.n_heads = n_latent, n_heads
+        self.norm = nn.LayerNorm(n_latent)
+        self.modality = nn.Parameter(0.02 * torch.randn(len(widths), n_latent))
+        self.query = nn.Parameter(0.02 * torch.randn(n_latent))
+        self.keys_values = nn.Linear(n_latent, 2 * n_latent)
+
+    def combine(self, stacked: list[Tensor], present: Tensor) -> Tensor:
+        """M x (B, D) -> (B, n_latent)."""
+        x = self.norm(stack(stacked)) + self.modality  # (B, M, D)
+        batch, n_modalities, width = x.shape
+        shape = (batch, n_modalities, self.n_heads, width // self.n_heads)
+        keys, values = (t.view(shape).transpose(1, 2) for t in self.keys_values(x).chunk(2, dim=-1))  # (B, H, M, D/H)
+        query = self.query.view(1, self.n_heads, 1, -1).expand(batch, -1, -1, -1)  # (B, H, 1, D/H)
+        # A row without any allowed key would be NaN: it may look, and its result is set to zero.
+        anyone = present.any(1)  # (B,)
+        allowed = (present | ~anyone.unsqueeze(1))[:, None, None, :]  # (B, 1, 1, M)
+        attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=allowed)  # (B, H, 1, D/H)
+        return attended.reshape(batch, width) * anyone.unsqueeze(1)

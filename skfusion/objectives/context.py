@@ -1,0 +1,32 @@
+"""What an objective may look at beside the outputs of its views."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Context:
+    """The surroundings of a batch.
+
+    Attributes
+    ----------
+    network : FusionNetwork
+        The network that is trained.
+    target, weight : Tensor or None
+        Targets (B,) or (B, n_outputs) and weights (B,) of the samples.
+    index : Tensor
+        (B,) which samples of the training data these are.
+    epoch : int
+        Counted from 0.
+    teacher : nn.Module or None
+        A frozen network to learn from.
+    """
+
+    network: Any
+    target: Any
+    weight: Tensor | None
+    index: Tensor
+    epoch: int = 0
+    teacher: Any = None

@@ -1,0 +1,329 @@
+"""Default preprocessing by a modality's kind, composed of scikit-learn transformers.
+
+Early, joint and late fusion all start from these. Each is fitted on the rows of the training data that have the
+modality, and applied to the rows that have it.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from skfusion.modalities.kinds import KINDS, Values, kind_of, take
+
+WIDE = 512
+"""CSR with more columns than this is projected, where a dense model follows."""
+N_COMPONENTS = 50
+"""Components that wide CSR is projected to."""
+
+
+class MeanFill(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Fill NaN with the column's training mean; without NaN the values pass uncopied."""
+
+    def fit(self, X: Any, y: Any = None) -> "MeanFill":
+        """Learn the mean of each column of `X` (n_samples, n_features); 0 for a column without a value."""
+        if sparse.issparse(X):
+            gone = X.copy()
+            gone.data = np.isnan(gone.data)
+            counts = X.shape[0] - np.asarray(gone.sum(axis=0)).ravel()
+            there = X.copy()
+            there.data = np.nan_to_num(there.data)
+            sums = np.asarray(there.sum(axis=0, dtype=np.float64)).ravel()
+        elif X.dtype.kind != "f":
+            counts, sums = np.full(X.shape[1], len(X)), X.sum(axis=0, dtype=np.float64)
+        else:
+            sums = np.nansum(X, axis=0, dtype=np.float64)
+            whole = np.isfinite(sums.sum()) and not np.isnan(np.sum(X, dtype=np.float64))
+            counts = np.full(X.shape[1], len(X)) if whole else (~np.isnan(X)).sum(axis=0)
+        self.means_ = sums / np.maximum(counts, 1)
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return `X` with NaN replaced; a copy only where there is NaN."""
+        if sparse.issparse(X):
+            gone = np.flatnonzero(np.isnan(X.data)) if X.dtype.kind == "f" else ()
+            if len(gone):
+                X = X.copy()
+                X.data[gone] = self.means_[X.indices[gone]]
+            return X
+        if X.dtype.kind != "f" or not np.isnan(np.sum(X)):
+            return X
+        return np.where(np.isnan(X), self.means_.astype(X.dtype), X)
+
+
+class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Counts (n_samples, n_features) to log1p of counts per ten thousand of each sample; CSR stays CSR."""
+
+    def fit(self, X: Any, y: Any = None) -> "LogNormalizer":
+        """Learn nothing: each sample is normalised by itself."""
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return float32 of the same shape; a sample without a count stays zero."""
+        totals = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
+        factors = (1e4 / np.where(totals > 0, totals, 1)).astype(np.float32)
+        out = X.astype(np.float32)
+        out.data *= np.repeat(factors, np.diff(out.indptr))
+        np.log1p(out.data, out=out.data)
+        return out
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+class OneScale(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Divide all columns by one scale, the root mean square: components keep their order of importance."""
+
+    def fit(self, X: Any, y: Any = None) -> "OneScale":
+        """Learn the scale of `X` (n_samples, n_features)."""
+        self.scale_ = float(np.sqrt(np.mean(np.square(X, dtype=np.float64)))) or 1.0
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return `X` over the scale."""
+        return X / np.asarray(self.scale_, dtype=X.dtype)
+
+
+class TextHasher(TransformerMixin, BaseEstimator):
+    """Strings or token lists to hashed TF-IDF of words and word pairs, CSR (n_samples, n_features)."""
+
+    def __init__(self, n_features: int = 2**16):
+        self.n_features = n_features
+
+    def fit(self, X: Any, y: Any = None) -> "TextHasher":
+        """Learn the inverse document frequencies of `X` (n_samples,)."""
+        self.tfidf_ = TfidfTransformer(sublinear_tf=True).fit(self._hash(X))
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return float64 CSR."""
+        return self.tfidf_.transform(self._hash(X))
+
+    def _hash(self, X: Any) -> Any:
+        if kind_of(X) == "tokens":
+            options: dict[str, Any] = {"analyzer": lambda tokens: [str(t) for t in tokens]}
+        else:
+            options = {"ngram_range": (1, 2)}
+        return HashingVectorizer(n_features=self.n_features, alternate_sign=False, norm=None, **options).transform(X)
+
+
+class SummaryStatistics(TransformerMixin, BaseEstimator):
+    """Sequences (n_samples, time, channels) to mean, sd, minimum, maximum and slope of each channel.
+
+    Steps that are NaN are left out; a statistic of a channel without any value is NaN.
+    """
+
+    def fit(self, X: Any, y: Any = None) -> "SummaryStatistics":
+        """Learn nothing."""
+        self.n_features_in_ = X.shape[2]
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return (n_samples, 5 * channels) float64."""
+        X = np.asarray(X, dtype=np.float64)
+        gone = np.isnan(X)
+        count = (~gone).sum(axis=1)  # (n, C)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = np.where(gone, 0, X).sum(axis=1) / count
+            centred = np.where(gone, 0, X - mean[:, None])
+            sd = np.sqrt(np.square(centred).sum(axis=1) / count)
+            time = np.where(gone, np.nan, np.linspace(-1, 1, X.shape[1])[None, :, None])
+            time = time - np.nansum(time, axis=1, keepdims=True) / count[:, None]
+            spread = np.nansum(np.square(time), axis=1)
+            slope = np.nansum(time * centred, axis=1) / np.where(spread > 0, spread, 1)
+        low = np.where(gone, np.inf, X).min(axis=1)
+        high = np.where(gone, -np.inf, X).max(axis=1)
+        parts = [mean, sd, low, high, slope]
+        return np.concatenate([np.where(count > 0, part, np.nan) for part in parts], axis=1)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+class Flatten(TransformerMixin, BaseEstimator):
+    """Images and volumes (n_samples, …) to one row a sample."""
+
+    def fit(self, X: Any, y: Any = None) -> "Flatten":
+        """Learn nothing."""
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return (n_samples, n_values)."""
+        return np.asarray(X).reshape(len(X), -1)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+class ChannelScaler(TransformerMixin, BaseEstimator):
+    """Standardise each channel of sequences, images or volumes; NaN becomes the mean, an all-NaN time step stays.
+
+    Parameters
+    ----------
+    axis : int
+        The axis of the channels.
+    scale : bool, default=True
+        False leaves the scale alone and fills NaN only.
+    """
+
+    def __init__(self, axis: int, scale: bool = True):
+        self.axis = axis
+        self.scale = scale
+
+    def fit(self, X: Any, y: Any = None) -> "ChannelScaler":
+        """Learn mean and scale of each channel."""
+        others = tuple(a for a in range(X.ndim) if a != self.axis)
+        X = X if X.dtype.kind == "f" else X.astype(np.float32)
+        there = ~np.isnan(X)
+        n = np.maximum(there.sum(axis=others, keepdims=True), 1)
+        mean = np.where(there, X, 0).sum(axis=others, keepdims=True, dtype=np.float64) / n
+        variance = np.where(there, np.square(X - mean), 0).sum(axis=others, keepdims=True) / n
+        self.mean_ = mean
+        self.scale_ = np.where(variance > 0, np.sqrt(variance), 1.0)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return float32 of the same shape."""
+        centred = (X - self.mean_).astype(np.float32)
+        gone = np.isnan(centred)
+        if gone.any():
+            padding = gone.all(axis=2, keepdims=True) if X.ndim == 3 else np.zeros(1, bool)
+            centred = np.where(gone & ~padding, np.float32(0), centred)
+        if self.scale:
+            return centred / self.scale_.astype(np.float32)
+        return centred + self.mean_.astype(np.float32)
+
+
+def holds_counts(values: Values) -> bool:
+    """Whether CSR `values` are counts: integers, or floats that are all whole and not just 0 and 1."""
+    data = values.data
+    if data.size == 0 or data.dtype.kind == "b" or data.min() < 0:
+        return False
+    return data.dtype.kind in "iu" or bool(data.max() > 1 and np.equal(np.floor(data), data).all())
+
+
+def table_preprocessor(
+    name: str, values: Values, *, scale: bool = True, project: bool = False, random_state: Any = None
+) -> Any:
+    """Return an unfitted transformer that brings `values` to a 2-D table.
+
+    Parameters
+    ----------
+    name : str
+        The modality, for messages.
+    values : array, CSR matrix or DataFrame
+        What it will be fitted on; its kind decides.
+    scale : bool, default=True
+        Standardise (dense), scale without centring (CSR), log-normalise (counts).
+    project : bool, default=False
+        Project wide CSR to `N_COMPONENTS`. Wide counts are projected in any case where `scale` is on.
+    random_state : int or RandomState, default=None
+        For the projection.
+    """
+    kind = kind_of(values)
+    scaler: list[Any] = [StandardScaler()] if scale else []
+    if kind == "dense":
+        return make_pipeline(*scaler, MeanFill())
+    if kind == "sequence":
+        return make_pipeline(SummaryStatistics(), *scaler, MeanFill())
+    if kind in ("image", "volume"):
+        return make_pipeline(Flatten(), *scaler, MeanFill())
+    if kind == "table":
+        numbers = make_column_selector(dtype_include="number")
+        categories = make_column_selector(dtype_exclude="number")
+        return make_column_transformer(
+            (make_pipeline(_ToFloat(), *scaler, MeanFill()), numbers),
+            (OneHotEncoder(handle_unknown="ignore"), categories),
+            verbose_feature_names_out=False,
+        )
+    counts = kind == "sparse" and holds_counts(values)
+    width = values.shape[1] if kind == "sparse" else WIDE + 1
+    n_components = min(N_COMPONENTS, values.shape[0] - 1, width - 1)
+    projection: list[Any] = []
+    if width > WIDE and n_components >= 1 and (project or (counts and scale)):
+        projection = [TruncatedSVD(n_components, random_state=random_state), OneScale()]
+    if kind in ("text", "tokens"):
+        return make_pipeline(TextHasher(), *projection)
+    if kind != "sparse":
+        raise ValueError(f"modality {name!r} is {KINDS[kind]}, which no default preprocessing takes.")
+    if counts and scale:
+        last = projection or [StandardScaler(with_mean=False)]
+        return make_pipeline(MeanFill(), LogNormalizer(), *last)
+    return make_pipeline(MeanFill(), *([StandardScaler(with_mean=False)] if scale else []), *projection)
+
+
+class FittedOnPresent:
+    """A transformer fitted on the rows that have the modality, applied to those; the other rows come out as zeros.
+
+    Parameters
+    ----------
+    transformer : transformer
+        Unfitted; fitted here (it is not cloned).
+    values : array, CSR matrix or DataFrame
+        The modality's values (n_samples, …).
+    present : ndarray of bool (n_samples,)
+        Which rows have it; at least one.
+    y : array-like, default=None
+        The target, for supervised transformers.
+    """
+
+    def __init__(self, transformer: Any, values: Values, present: Any, y: Any = None) -> None:
+        rows = _rows(values, present)
+        there = y if y is None or present.all() else np.asarray(y)[present]
+        self.transformer = transformer.fit(rows, there)
+        one = self._transform(take(values, np.flatnonzero(present)[:1]))
+        self.shape = tuple(one.shape[1:])
+        self.dtype = one.dtype
+        self.sparse = sparse.issparse(one)
+
+    def apply(self, values: Values, present: Any) -> Any:
+        """Return the transformed values (n_samples, …), zeros where the modality is missing."""
+        if present.all() and len(present):
+            return self._transform(values)
+        where = np.flatnonzero(present)
+        if self.sparse:
+            if not len(where):
+                return sparse.csr_matrix((len(present), *self.shape), dtype=self.dtype)
+            ones = np.ones(len(where), dtype=self.dtype)
+            scatter = sparse.csr_matrix((ones, (where, np.arange(len(where)))), shape=(len(present), len(where)))
+            return scatter @ self._transform(take(values, where))
+        if not len(where):
+            return np.zeros((len(present), *self.shape), dtype=self.dtype)
+        there = self._transform(take(values, where))
+        out = np.zeros((len(present), *there.shape[1:]), dtype=there.dtype)
+        out[where] = there
+        return out
+
+    def _transform(self, values: Values) -> Any:
+        out = self.transformer.transform(values)
+        if isinstance(out, pd.DataFrame):
+            return out.to_numpy()
+        return out.tocsr() if sparse.issparse(out) else np.asarray(out)
+
+
+class _ToFloat(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Numeric columns of a DataFrame, nullable ones included, to a float array."""
+
+    def fit(self, X: Any, y: Any = None) -> "_ToFloat":
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X: Any) -> Any:
+        return X.to_numpy(dtype=np.float64, na_value=np.nan)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+def _rows(values: Values, present: Any) -> Values:
+    return values if present.all() else take(values, np.flatnonzero(present))

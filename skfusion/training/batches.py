@@ -1,0 +1,120 @@
+"""Training data as whole tensors, and batches as slices of them."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from skfusion.encoders.batch import Batch, ModalityBatch
+
+
+class Samples(NamedTuple):
+    """Some samples of the training data: inputs, targets, weights, and which rows they are."""
+
+    batch: Batch
+    target: Tensor | None
+    weight: Tensor | None
+    index: Tensor
+
+
+class TensorData:
+    """Prepared modalities on a device.
+
+    Dense values lie there once, as float32. CSR stays CSR in main memory and is densified a batch at a time.
+
+    Parameters
+    ----------
+    values : dict of str to ndarray or CSR matrix
+        A modality's prepared values (n_samples, …), zeros where it is missing. An all-NaN step of a sequence
+        (n_samples, time, channels) is padding.
+    present : ndarray of bool (n_samples, n_modalities)
+        Who has what.
+    device : torch.device
+        Where batches are.
+    target : ndarray, default=None
+        (n_samples,) or (n_samples, n_outputs); integers are classes.
+    weight : ndarray (n_samples,), default=None
+        Sample weights.
+    """
+
+    def __init__(
+        self,
+        values: dict[str, Any],
+        present: Any,
+        device: torch.device,
+        target: Any = None,
+        weight: Any = None,
+    ) -> None:
+        self.device = device
+        self.n_samples = len(present)
+        self.present = torch.from_numpy(np.array(present)).to(device)
+        self.values: dict[str, Any] = {}
+        self.masks: dict[str, Tensor] = {}
+        for name, array in values.items():
+            if sparse.issparse(array):
+                self.values[name] = array.astype(np.float32)
+                continue
+            array = np.ascontiguousarray(array, dtype=np.float32)
+            if array.ndim == 3:
+                padding = np.isnan(array).all(axis=2)
+                self.masks[name] = torch.from_numpy(~padding).to(device)
+                array = np.where(padding[:, :, None], np.float32(0), array)
+            # A read-only array is copied: torch warns of, and could write to, shared memory.
+            tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+            self.values[name] = tensor.to(device)
+        self.target = None if target is None else torch.from_numpy(np.array(target)).to(device)
+        self.weight = None if weight is None else torch.from_numpy(np.array(weight, dtype=np.float32)).to(device)
+        self.rows: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.n_samples if self.rows is None else len(self.rows)
+
+    def subset(self, rows: Any) -> Self:
+        """Return some rows, without a copy of the data."""
+        part: Self = object.__new__(type(self))
+        part.__dict__.update(self.__dict__)
+        chosen = torch.as_tensor(np.asarray(rows), dtype=torch.int64)
+        part.rows = chosen if self.rows is None else self.rows[chosen]
+        return part
+
+    def iterate(
+        self, batch_size: int, shuffle: bool = False, generator: torch.Generator | None = None
+    ) -> Iterator[Samples]:
+        """Yield the samples in batches; in one fixed order, or shuffled by `generator`."""
+        n = len(self)
+        if not shuffle and self.rows is None:
+            for start in range(0, n, batch_size):
+                yield self._take(slice(start, min(start + batch_size, n)))
+            return
+        rows = torch.arange(self.n_samples) if self.rows is None else self.rows
+        if shuffle:
+            rows = rows[torch.randperm(n, generator=generator)]
+        on_device = rows.to(self.device)
+        for start in range(0, n, batch_size):
+            stop = start + batch_size
+            yield self._take(on_device[start:stop], rows[start:stop])
+
+    def _take(self, rows: Any, rows_on_cpu: Tensor | None = None) -> Samples:
+        present = self.present[rows]  # (B, M)
+        modalities = {}
+        for column, (name, values) in enumerate(self.values.items()):
+            there = present[:, column : column + 1]  # (B, 1)
+            if isinstance(values, Tensor):
+                part = values[rows]
+            else:
+                part = self._densify(values[rows if rows_on_cpu is None else rows_on_cpu.numpy()])
+            mask = self.masks[name][rows] & there if name in self.masks else there
+            modalities[name] = ModalityBatch(part, mask)
+        index = torch.arange(rows.start, rows.stop, device=self.device) if isinstance(rows, slice) else rows
+        return Samples(
+            Batch(modalities, present),
+            None if self.target is None else self.target[rows],
+            None if self.weight is None else self.weight[rows],
+            index,
+        )
+
+    def _densify(self, rows: Any) -> Tensor:
+        return torch.from_numpy(rows.toarray()).to(self.device)

@@ -1,0 +1,236 @@
+"""skorch's training loop over whole-tensor batches, in epochs that never wait for the device."""
+
+import inspect
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
+
+from skfusion.fusion.network import FusionNetwork
+from skfusion.fusion.output import FusionOutput
+from skfusion.objectives.context import Context
+from skfusion.training.batches import Samples, TensorData
+from skfusion.training.callbacks import ProgressBar
+
+_BATCH_METHODS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+_PREDICTION_BATCH = 1024
+
+
+class FusionNet(NeuralNet):
+    """A skorch net that trains a `FusionNetwork` on `TensorData`.
+
+    Losses are added up on the device and read once an epoch. Batch-level history exists only where a callback has a
+    batch-level method. ``fit`` and ``partial_fit`` take the pair (training data, validation data or None).
+
+    Parameters
+    ----------
+    network : FusionNetwork
+        What is trained, in place.
+    objectives : list of nn.Module
+        Their losses are added up; the first one's is the validation loss as well.
+    seed : int
+        Order of the batches.
+    optimizer : "adamw", class or partial
+        A torch optimizer; "adamw" is the fused one where the device has it.
+    weight_decay : float
+        Given to optimizers that know it.
+    scheduler : None, "one_cycle", class or partial
+        A torch learning rate scheduler.
+    verbose : int
+        1 shows a progress bar, 2 prints a line an epoch.
+    **kwargs
+        skorch's `lr`, `max_epochs`, `batch_size`, `callbacks`, `device`.
+    """
+
+    def __init__(
+        self,
+        network: FusionNetwork,
+        objectives: list[nn.Module],
+        *,
+        seed: int = 0,
+        optimizer: Any = "adamw",
+        weight_decay: float = 0.0,
+        scheduler: Any = None,
+        verbose: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(network, nn.ModuleList(objectives), optimizer=optimizer, verbose=verbose, **kwargs)
+        self.seed = seed
+        self.weight_decay = weight_decay
+        self.scheduler = scheduler
+        self.initialize()
+        # The trained ones are module_ and criterion_; holding them twice would double every pickle.
+        self.module, self.criterion = FusionNetwork, nn.ModuleList
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        callbacks: list[tuple[str, Callback]] = [("epoch_timer", EpochTimer())]
+        if self.verbose == 1:
+            callbacks.append(("progress", ProgressBar(type(self).__name__)))
+        if self.verbose > 1:
+            callbacks.append(("print_log", PrintLog()))
+        return callbacks
+
+    def initialize_optimizer(self, triggered_directly: Any = None) -> "FusionNet":
+        """Build the optimizer over all parameters that want a gradient."""
+        parameters = [p for _, p in self.get_all_learnable_params() if p.requires_grad]
+        build, options = self.optimizer, {}
+        if build == "adamw":
+            build = torch.optim.AdamW
+            options["fused"] = torch.device(self.device).type in ("cpu", "cuda")
+        if "weight_decay" in inspect.signature(build).parameters and not _sets(build, "weight_decay"):
+            options["weight_decay"] = self.weight_decay
+        if not _sets(build, "lr"):
+            options["lr"] = self.lr
+        # A network of fixed features alone has nothing to optimise but its head; torch refuses an empty list.
+        self.optimizer_ = build(parameters, **options)
+        return self
+
+    def get_split_datasets(
+        self, X: tuple[TensorData, TensorData | None], y: Any = None, **fit_params: Any
+    ) -> tuple[TensorData, TensorData | None]:
+        """Return the pair that was handed in."""
+        return X
+
+    def get_iterator(self, dataset: TensorData, training: bool = False) -> "Batches":
+        """Iterate over slices of whole tensors."""
+        return Batches(dataset, self.batch_size, shuffle=training, net=self)
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Set up the schedule over the epochs to come."""
+        super().on_train_begin(net, X, y, **kwargs)
+        train, _ = X
+        steps = math.ceil(len(train) / self.batch_size)
+        self.scheduler_, self._steps_by_batch = None, False
+        if self.scheduler == "one_cycle":
+            self.scheduler_ = OneCycleLR(
+                self.optimizer_, max_lr=self.lr, total_steps=max(steps * self.max_epochs, 2), pct_start=0.3
+            )
+        elif self.scheduler is not None:
+            self.scheduler_ = self.scheduler(self.optimizer_)
+        self._steps_by_batch = isinstance(self.scheduler_, (OneCycleLR, CyclicLR))
+        self._watchers = [
+            callback
+            for _, callback in self.callbacks_
+            if any(getattr(type(callback), m) is not getattr(Callback, m) for m in _BATCH_METHODS)
+        ]
+
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Drop what is of use in training alone."""
+        super().on_train_end(net, X, y, **kwargs)
+        self.scheduler_, self._watchers = None, []
+
+    def run_single_epoch(
+        self, iterator: "Batches | None", training: bool, prefix: str, step_fn: Any, **fit_params: Any
+    ) -> None:
+        """Run an epoch; the mean loss is read from the device once, at its end."""
+        if iterator is None:
+            return
+        self._set_training(training)
+        epoch = len(self.history) - 1
+        total, count = None, 0
+        for samples in iterator:
+            if self._watchers:
+                self.notify("on_batch_begin", batch=samples, training=training)
+            loss = self._train_on(samples, epoch) if training else self._validate_on(samples, epoch)
+            n = len(samples.index)
+            total = loss * n if total is None else total + loss * n
+            count += n
+            if self._watchers:
+                self.history.record_batch(f"{prefix}_loss", loss.item())
+                self.history.record_batch(f"{prefix}_batch_size", n)
+                self.notify("on_batch_end", batch=samples, training=training, loss=loss, y_pred=None)
+        if total is None:
+            return
+        mean = total.item() / count
+        if training and not math.isfinite(mean):
+            raise ValueError(
+                f"training diverged: the loss is {mean} in epoch {epoch + 1}. Use a smaller lr (it is {self.lr}), or "
+                "scale=True if the values are large."
+            )
+        self.history.record(f"{prefix}_loss", mean)
+        if training and self.scheduler_ is not None and not self._steps_by_batch:
+            plateau = isinstance(self.scheduler_, ReduceLROnPlateau)
+            self.scheduler_.step(mean) if plateau else self.scheduler_.step()
+
+    def _train_on(self, samples: Samples, epoch: int) -> Tensor:
+        self.optimizer_.zero_grad(set_to_none=True)
+        loss = self._loss(self.criterion_, samples, epoch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._watchers:
+            self.notify(
+                "on_grad_computed", named_parameters=list(self.module_.named_parameters()), batch=samples, training=True
+            )
+        self.optimizer_.step()
+        if self._steps_by_batch:
+            self.scheduler_.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _validate_on(self, samples: Samples, epoch: int) -> Tensor:
+        return self._loss(self.criterion_[:1], samples, epoch)
+
+    def _loss(self, objectives: Any, samples: Samples, epoch: int) -> Tensor:
+        context = Context(self.module_, samples.target, samples.weight, samples.index, epoch)
+        total, clean = None, None
+        for objective in objectives:
+            outputs = {}
+            for view, batch in objective.views(samples.batch, None).items():
+                if batch is samples.batch:
+                    clean = self.module_(batch) if clean is None else clean
+                    outputs[view] = clean
+                else:
+                    outputs[view] = self.module_(batch)
+            loss = objective.loss(outputs, samples.batch, context)["loss"]
+            total = loss if total is None else total + loss
+        if clean is not None:
+            for extra in clean.losses.values():
+                total = total + extra
+        if total is None:
+            raise ValueError("objectives is empty; due is at least one.")
+        return total
+
+    def outputs(self, data: TensorData) -> Iterator[FusionOutput]:
+        """Yield what the network makes of `data`, in order and without gradients."""
+        self._set_training(False)
+        with torch.inference_mode():
+            for samples in data.iterate(_PREDICTION_BATCH):
+                yield self.module_(samples.batch)
+
+
+class Batches:
+    """An iterable over the batches of one epoch after the other."""
+
+    def __init__(self, data: TensorData, batch_size: int, *, shuffle: bool, net: FusionNet) -> None:
+        self.data, self.batch_size, self.shuffle, self.net = data, batch_size, shuffle, net
+
+    def __iter__(self) -> Iterator[Samples]:
+        """Start an epoch; its order depends on the seed and the number of epochs before it alone."""
+        if not self.shuffle:
+            return self.data.iterate(self.batch_size)
+        generator = torch.Generator().manual_seed(self.net.seed + len(self.net.history))
+        return self.data.iterate(self.batch_size, shuffle=True, generator=generator)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.data) / self.batch_size)
+
+
+def early_stopping(patience: int) -> EarlyStopping:
+    """Stop when the validation loss has not improved for `patience` epochs, and restore the best weights."""
+    return EarlyStopping(monitor="valid_loss", patience=patience, load_best=True, sink=_silent)
+
+
+def _silent(*args: Any) -> None:
+    pass
+
+
+def _sets(build: Any, keyword: str) -> bool:
+    return isinstance(build, partial) and keyword in build.keywords
+
+
