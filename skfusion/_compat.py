@@ -4,7 +4,10 @@ from importlib import import_module
 from numbers import Integral, Real
 from typing import Any
 
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._set_output import _get_output_config
+
+__all__ = ["HasMethods", "integer", "optional", "options", "output_container", "real"]
 
 _EXTRAS = {"matplotlib": "plot", "mudata": "mudata"}
 
@@ -34,3 +37,8 @@ def real(low: float, high: float | None = None, closed: str = "left") -> Any:
 def options(*names: str) -> Any:
     """Constraint: one of these strings."""
     return StrOptions(set(names))
+
+
+def output_container(transformer: Any) -> str:
+    """Return what ``set_output`` asks a transformer for: "default", "pandas" or "polars"."""
+    return str(_get_output_config("transform", transformer)["dense"])

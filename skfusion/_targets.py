@@ -12,16 +12,24 @@ from skfusion.modalities import Modalities
 
 
 class TrainingSet(NamedTuple):
-    """What an estimator learns from: every row has a modality and a positive weight."""
+    """What an estimator learns from: every row has a modality and a positive weight; `kept` are their positions."""
 
     X: Modalities
     y: Any
     sample_weight: Any
     groups: Any
+    kept: Any
 
 
 def training_set(
-    estimator: Any, X: Modalities, y: Any, sample_weight: Any = None, groups: Any = None, *, numeric: bool
+    estimator: Any,
+    X: Modalities,
+    y: Any,
+    sample_weight: Any = None,
+    groups: Any = None,
+    *,
+    numeric: bool,
+    multi_output: bool = True,
 ) -> TrainingSet:
     """Check `y` (n_samples,) or (n_samples, n_outputs), weights and groups, and drop rows of no use.
 
@@ -30,9 +38,14 @@ def training_set(
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
     y = check_array(
-        y, ensure_2d=False, dtype="numeric" if numeric else None, ensure_all_finite=True, input_name="y", estimator=estimator
+        y,
+        ensure_2d=False,
+        dtype="numeric" if numeric else None,
+        ensure_all_finite=True,
+        input_name="y",
+        estimator=estimator,
     )
-    if y.ndim == 2 and y.shape[1] == 1:
+    if not multi_output or (y.ndim == 2 and y.shape[1] == 1):
         y = column_or_1d(y, warn=True)
     if numeric and y.dtype.kind not in "fiu":
         y = y.astype(np.float64)
@@ -53,7 +66,7 @@ def training_set(
         X, y = X[keep], y[keep]
         sample_weight = None if sample_weight is None else sample_weight[keep]
         groups = None if groups is None else groups[keep]
-    return TrainingSet(X, y, sample_weight, groups)
+    return TrainingSet(X, y, sample_weight, groups, np.flatnonzero(keep))
 
 
 def drop_empty(X: Modalities, keep: Any) -> Any:

@@ -255,7 +255,7 @@ class _JointFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEsti
 
     @property
     def history_(self) -> Any:
-        """skorch's history: losses and seconds of each epoch."""
+        """Skorch's history: losses and seconds of each epoch."""
         return self.net_.history
 
     @property
@@ -325,9 +325,7 @@ class _JointFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEsti
 
     def _raw_predictions(self, X: Modalities) -> Any:
         network = self.network_
-        return np.concatenate(
-            [network.predict(o).double().cpu().numpy() for o in self.net_.outputs(self._tensors(X))]
-        )
+        return np.concatenate([network.predict(o).double().cpu().numpy() for o in self.net_.outputs(self._tensors(X))])
 
 
 class JointFusionClassifier(ClassifierMixin, _JointFusion):

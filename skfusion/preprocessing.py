@@ -22,6 +22,8 @@ WIDE = 512
 """CSR with more columns than this is projected, where a dense model follows."""
 N_COMPONENTS = 50
 """Components that wide CSR is projected to."""
+_SPARSE_DENSITY = 0.3
+"""Where CSR and dense parts meet, the result is CSR below this share of stored values, as in ColumnTransformer."""
 
 
 class MeanFill(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -244,6 +246,7 @@ def table_preprocessor(
         return make_column_transformer(
             (make_pipeline(_ToFloat(), *scaler, MeanFill()), numbers),
             (OneHotEncoder(handle_unknown="ignore"), categories),
+            sparse_threshold=0 if project else 0.3,
             verbose_feature_names_out=False,
         )
     counts = kind == "sparse" and holds_counts(values)
@@ -260,6 +263,22 @@ def table_preprocessor(
         last = projection or [StandardScaler(with_mean=False)]
         return make_pipeline(MeanFill(), LogNormalizer(), *last)
     return make_pipeline(MeanFill(), *([StandardScaler(with_mean=False)] if scale else []), *projection)
+
+
+def to_dense(table: Any) -> Any:
+    """Return a table as an array."""
+    return table.toarray() if sparse.issparse(table) else np.asarray(table)
+
+
+def side_by_side(tables: list[Any]) -> Any:
+    """Return the columns of all tables; CSR where all are, or where few values are stored."""
+    if not any(sparse.issparse(table) for table in tables):
+        return np.hstack(tables) if len(tables) > 1 else tables[0]
+    stored = sum(table.nnz if sparse.issparse(table) else table.size for table in tables)
+    dense = [table for table in tables if not sparse.issparse(table)]
+    if dense and stored >= _SPARSE_DENSITY * sum(table.shape[0] * table.shape[1] for table in tables):
+        return np.hstack([to_dense(table) for table in tables])
+    return sparse.hstack(tables, format="csr")
 
 
 class FittedOnPresent:

@@ -37,7 +37,7 @@ def common_order(ids: Mapping[str, Index | None], join: str | None = None) -> In
         if not index.is_unique:
             twice = index[index.duplicated()][:3].tolist()
             raise ValueError(
-                f"the tables must be joined by id, but modality {name!r} holds the same id twice, as {twice}. "
+                f"the tables must be joined by id, but {name!r} holds the same id twice, as {twice}. "
                 "Make ids unique, e.g. frame[~frame.index.duplicated()]."
             )
     by_position = [name for name, index in ids.items() if index is None]
@@ -50,7 +50,7 @@ def common_order(ids: Mapping[str, Index | None], join: str | None = None) -> In
         if join is None and (len(index) != len(first) or not index.isin(first).all()):
             missing = first[~first.isin(index)][:3].tolist() or index[~index.isin(first)][:3].tolist()
             raise ValueError(
-                f"modalities {first_name!r} and {name!r} hold different ids ({len(first)} and {len(index)}; only in "
+                f"{first_name!r} and {name!r} hold different ids ({len(first)} and {len(index)}; only in "
                 f"one of them: {missing}). Say how to join: Modalities.from_frames(frames, join='outer') keeps all "
                 "samples, join='inner' those that have every modality. Tables whose ids mean nothing align by "
                 "position as arrays: frame.to_numpy()."
@@ -71,13 +71,13 @@ def positions(index: Index, common: Index) -> NDArray[np.intp]:
     return np.asarray(index.get_indexer(common), dtype=np.intp)
 
 
-def check_target_order(ids: Index | None, y: Any) -> None:
-    """Raise where `y` is a Series or DataFrame whose index holds the samples' ids in another order."""
-    if ids is None or not isinstance(y, (pd.Series, pd.DataFrame)) or ids.equals(y.index):
+def check_same_order(what: str, ids: Index | None, table: Any) -> None:
+    """Raise where `table` is a Series or DataFrame whose index holds the samples' ids in another order."""
+    if ids is None or not isinstance(table, (pd.Series, pd.DataFrame)) or ids.equals(table.index):
         return
-    index = y.index
-    if len(index) == len(ids) and index.is_unique and ids.is_unique and index.isin(ids).all():
+    index = table.index
+    if len(index) == len(ids) and index.isin(ids).all() and ids.isin(index).all():
         raise ValueError(
-            "y has the same ids as X in another order; a target is never joined silently. Use y.loc[X.index] (or "
-            "y.to_numpy(), if the positions are what counts)."
+            f"{what} has the same ids as X in another order; it is never joined silently. Bring it into the order of "
+            "X with .loc[ids] (those of a Modalities are X.sample_ids), or pass .to_numpy() if the positions count."
         )

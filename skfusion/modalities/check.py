@@ -10,11 +10,11 @@ import pandas as pd
 from scipy import sparse
 
 from skfusion.modalities import align, kinds
-from skfusion.modalities.anndata import read_anndata
+from skfusion.modalities.anndata import read_anndata, read_mudata
 from skfusion.modalities.container import Modalities
 from skfusion.modalities.kinds import Values
 from skfusion.modalities.presence import check_finite
-from skfusion.modalities.selection import split_array, split_frame, split_levels
+from skfusion.modalities.selection import Selection, split_levels
 
 SINGLE = "X"
 """The name of the one modality of a plain 2-D table."""
@@ -66,8 +66,13 @@ def check_modalities(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> M
     asked = getattr(estimator, "modalities", None)
     if isinstance(asked, str):
         raise TypeError(f"modalities is {asked!r}; due is a list of names or a dict of name to columns.")
+    if asked is not None and not len(asked):
+        raise ValueError("modalities is empty; due is at least one name, or None for all that X has.")
     if not reset:
         return _conform(estimator, _read(estimator, X, asked, reset=False))
+    # What an earlier fit on another form of X has left behind.
+    for stale in ("feature_names_in_", "_selection_"):
+        vars(estimator).pop(stale, None)
     found = _read(estimator, X, asked, reset=True)
     wanted = list(asked) if asked is not None else found.names
     lacking = [name for name in wanted if name not in found]
@@ -77,7 +82,7 @@ def check_modalities(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> M
             "asked for must be there (missing for some samples is fine)."
         )
     found = found.select(wanted)
-    align.check_target_order(found.sample_ids, y)
+    align.check_same_order("y", found.sample_ids, y)
     _check_values(found, warn=True)
     estimator._modality_specs_ = {name: _spec(found, name) for name in found.names}
     estimator.modality_names_in_ = np.array(found.names, dtype=object)
@@ -93,38 +98,22 @@ def _read(estimator: Any, X: Any, asked: Any, *, reset: bool) -> Modalities:
     if isinstance(X, Modalities):
         return X
     if isinstance(X, Mapping):
-        return Modalities(X)
+        # What nobody asks for is not even looked at: it may be anything.
+        return Modalities({name: X[name] for name in X if asked is None or name in asked} or X)
     if kinds.is_instance_of(X, "anndata", "AnnData"):
-        where = asked
-        if not reset:
-            where = asked if isinstance(asked, Mapping) else list(estimator.modality_names_in_)
-            if asked is None and where == [SINGLE]:
-                where = {SINGLE: "X"}
-        parts = read_anndata(X, where, strict=reset)
-        if not parts:
-            raise ValueError(
-                f"X has no known modality: fitted were {list(estimator.modality_names_in_)}, and this AnnData has "
-                f"layers {list(X.layers)} and obsm {list(X.obsm)}."
-            )
-        self = Modalities.__new__(Modalities)
-        self._assemble(parts, None)
-        return self
+        where = asked if reset or isinstance(asked, Mapping) else list(estimator.modality_names_in_)
+        return _assembled(estimator, read_anndata(X, where, strict=reset), X.obs_names)
     if kinds.is_instance_of(X, "mudata", "MuData"):
-        return Modalities.from_mudata(X, asked if reset or asked is None else [n for n in asked if n in X.mod])
-    if isinstance(X, pd.DataFrame):
-        if isinstance(X.columns, pd.MultiIndex) and X.columns.nlevels == 2 and not isinstance(asked, Mapping):
-            return Modalities(split_levels(X))
-        if isinstance(asked, Mapping):
-            return Modalities(split_frame(X, asked, strict=reset))
-    table = _check_table(estimator, X, reset=reset, alone=not isinstance(asked, Mapping))
+        return _assembled(estimator, read_mudata(X, asked, strict=reset), X.obs_names)
+    if isinstance(X, pd.DataFrame) and isinstance(X.columns, pd.MultiIndex) and not isinstance(asked, Mapping):
+        return Modalities(split_levels(X))
     if isinstance(asked, Mapping):
-        if not reset:
-            width = estimator._n_columns_in_
-            if table.shape[1] != width:
-                raise ValueError(f"X has {table.shape[1]} columns, but at fit it had {width}: {list(asked)} by position.")
-        else:
-            estimator._n_columns_in_ = table.shape[1]
-        return Modalities(split_array(table, asked))
+        table = X if isinstance(X, pd.DataFrame) else _check_table(estimator, X, reset=reset, alone=False)
+        selection = getattr(estimator, "_selection_", None) or Selection.settle(table, asked)
+        if reset:
+            estimator._selection_ = selection
+        return Modalities(selection.split(table))
+    table = _check_table(estimator, X, reset=reset, alone=True)
     name = SINGLE
     if asked is not None:
         if len(asked) != 1:
@@ -140,6 +129,14 @@ def _read(estimator: Any, X: Any, asked: Any, *, reset: bool) -> Modalities:
     if isinstance(X, pd.DataFrame):
         part._columns[name] = tuple(map(str, X.columns))
     return part
+
+
+def _assembled(estimator: Any, parts: dict[str, kinds.Canonical], ids: Any) -> Modalities:
+    if not parts:
+        raise ValueError(f"X has no known modality; fitted were {list(estimator.modality_names_in_)}.")
+    self = Modalities.__new__(Modalities)
+    self._assemble(parts, ids, join="left")
+    return self
 
 
 def _check_table(estimator: Any, X: Any, *, reset: bool, alone: bool) -> Any:
@@ -168,7 +165,8 @@ def _check_values(X: Modalities, *, warn: bool) -> None:
         values = X[name]
         if len(values.shape) > 1 and 0 in values.shape[1:]:
             raise ValueError(
-                f"Found array with 0 feature(s) (shape={values.shape}) while a minimum of 1 is required: modality {name!r}."
+                f"Found array with 0 feature(s) (shape={values.shape}) while a minimum of 1 is required: modality "
+                f"{name!r}."
             )
         missing = check_finite(name, values, X.present[:, column])
         if missing:
@@ -221,21 +219,27 @@ def _conform(estimator: Any, found: Modalities) -> Modalities:
 def _match(name: str, found: Modalities, spec: ModalitySpec) -> Values:
     values, kind = found[name], found.kind(name)
     if spec.kind == "table" and kind == "dense" and found._columns[name] == spec.columns:
-        return pd.DataFrame(values, columns=spec.template.columns)
+        # No category is left among the columns of these samples.
+        values, kind = pd.DataFrame(values, columns=spec.template.columns), "table"
     if {kind, spec.kind} == {"dense", "sparse"}:
         values = values.toarray() if kind == "sparse" else sparse.csr_matrix(values)
         kind = spec.kind
-    if {kind, spec.kind} == {"text", "tokens"} and not any(v is not None for v in values):
+    if {kind, spec.kind} == {"text", "tokens"} and kinds.is_blank(values):
         return values
+    if spec.kind == "tokens" and kind == "dense" and values.dtype.kind in "iu":
+        # Lists of integers that happen to be equally long, as a single one always is.
+        return np.fromiter((list(row) for row in values), dtype=object, count=len(values))
     if kind != spec.kind:
         raise ValueError(
-            f"modality {name!r} is {kinds.KINDS[kind]}, shape {values.shape}; due is {kinds.KINDS[spec.kind]}, as at fit."
+            f"modality {name!r} is {kinds.KINDS[kind]}, shape {values.shape}; due is {kinds.KINDS[spec.kind]}, as at "
+            "fit. Convert it, or fit again."
         )
     fixed = slice(1, None) if kind == "sequence" else slice(None)
     if values.shape[1:][fixed] != spec.shape[fixed]:
+        due = f"{spec.n_features} channels, at any length" if kind == "sequence" else f"shape {spec.shape}"
         raise ValueError(
-            f"modality {name!r} has samples of shape {values.shape[1:]}; due is {spec.shape}, as at fit "
-            f"({values.shape[-1]} features came, {spec.n_features} were fitted)."
+            f"modality {name!r} has samples of shape {values.shape[1:]}; due is {due}, as at fit. Pass the columns "
+            "of the training data, or fit again."
         )
     columns = found._columns[name]
     if columns is not None and spec.columns is not None and columns != spec.columns:
@@ -244,7 +248,24 @@ def _match(name: str, found: Modalities, spec: ModalitySpec) -> Values:
             f"modality {name!r} has other columns than at fit: {odd[0]!r} where {odd[1]!r} is due. Reorder with "
             "frame[columns_at_fit]."
         )
-    return values
+    return _match_dtypes(name, values, spec.template) if kind == "table" else values
+
+
+def _match_dtypes(name: str, frame: pd.DataFrame, template: pd.DataFrame) -> pd.DataFrame:
+    """Numbers stay numbers, and what was a category at fit is one, though these samples hold only numbers or NaN."""
+    for position, (came, due) in enumerate(zip(frame.dtypes, template.dtypes)):
+        due_number = pd.api.types.is_numeric_dtype(due) and not pd.api.types.is_bool_dtype(due)
+        came_number = pd.api.types.is_numeric_dtype(came)
+        if due_number and not came_number:
+            raise ValueError(
+                f"modality {name!r} holds text or categories (dtype {came}) in the column "
+                f"{template.columns[position]!r}; due are numbers (dtype {due}), as at fit. Convert it with "
+                "pandas.to_numeric."
+            )
+        if came_number and not due_number and came != due:
+            frame = frame.copy(deep=False)
+            frame.isetitem(position, frame.iloc[:, position].to_numpy().astype(object))
+    return frame
 
 
 def _absent(spec: ModalitySpec, n_samples: int) -> Values:
@@ -253,6 +274,4 @@ def _absent(spec: ModalitySpec, n_samples: int) -> Values:
         return sparse.csr_matrix((n_samples, spec.shape[0]), dtype=spec.dtype)
     if spec.kind == "table":
         return spec.template.reindex(range(n_samples))
-    if spec.kind in ("text", "tokens"):
-        return np.full(n_samples, None, dtype=object)
-    return np.broadcast_to(np.array(np.nan, dtype=np.float64), (n_samples, *spec.shape))
+    return np.broadcast_to(np.array(kinds.empty_value(spec.dtype), dtype=spec.dtype), (n_samples, *spec.shape))

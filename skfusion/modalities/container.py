@@ -5,7 +5,6 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from skfusion.modalities import align, kinds
 from skfusion.modalities.anndata import read_anndata, read_mudata
@@ -57,7 +56,10 @@ class Modalities:
 
     def __init__(self, data: "Mapping[str, Any] | Modalities", *, present: Any = None, sample_ids: Any = None) -> None:
         if isinstance(data, Modalities):
-            parts = {name: Canonical(data._data[name], data.sample_ids, data._columns[name]) for name in data.names}
+            parts = {
+                name: Canonical(data._data[name], data.sample_ids, data._columns[name], data.present[:, column])
+                for column, name in enumerate(data.names)
+            }
         elif isinstance(data, Mapping):
             parts = {_check_name(name): kinds.canonical(name, values) for name, values in data.items()}
         else:
@@ -67,10 +69,8 @@ class Modalities:
             )
         ids = None if sample_ids is None else pd.Index(sample_ids)
         self._assemble(parts, ids)
-        if isinstance(data, Modalities):
-            self._restrict(data.present)
         if present is not None:
-            self._restrict(check_present(present, self.names, len(self)))
+            self._set_present(self.present & check_present(present, self.names, len(self), self.sample_ids))
 
     # ---- construction from elsewhere
 
@@ -151,10 +151,8 @@ class Modalities:
         Modalities
             With the names of the union as ids.
         """
-        parts, present = read_mudata(mdata, modalities)
         self = cls.__new__(cls)
-        self._assemble(parts, None)
-        self._restrict(present)
+        self._assemble(read_mudata(mdata, modalities), mdata.obs_names, join="left")
         return self
 
     @classmethod
@@ -181,15 +179,10 @@ class Modalities:
             raise ValueError("datasets is empty; due is at least one data set.")
         names = list(dict.fromkeys(name for d in sets for name in d.names))
         parts = {name: _stack_modality(name, sets) for name in names}
-        with_ids = all(d.sample_ids is not None for d in sets)
-        ids = sets[0].sample_ids.append([d.sample_ids for d in sets[1:]]) if with_ids else None  # type: ignore[union-attr, list-item]
+        indexes = [d.sample_ids for d in sets if d.sample_ids is not None]
+        ids = indexes[0].append(indexes[1:]) if len(indexes) == len(sets) else None
         self = cls.__new__(cls)
         self._assemble(parts, ids)
-        blocks = [
-            np.stack([d.present[:, d.names.index(n)] if n in d else np.zeros(len(d), bool) for n in names], axis=1)
-            for d in sets
-        ]
-        self._restrict(np.concatenate(blocks))
         return self
 
     @classmethod
@@ -198,23 +191,18 @@ class Modalities:
         self = cls.__new__(cls)
         self._data, self._columns, self.sample_ids = data, columns, ids
         self.names = list(data)
-        self.present = present
-        self.present.flags.writeable = False
         self.shape = present.shape
+        self._set_present(present)
         return self
 
     def _assemble(self, parts: dict[str, Canonical], ids: "pd.Index[Any] | None", join: str | None = None) -> None:
+        """Bring `parts` to one order of rows: that of `ids`, where given, else that of the first table with ids."""
         if not parts:
             raise ValueError("data holds no modality; due is at least one name with its values.")
-        by_name: dict[str, Any] = {name: part.ids if part.ids is not None else ids for name, part in parts.items()}
-        common = ids if ids is not None and join is None else None
-        if common is None or any(part.ids is not None and not part.ids.equals(common) for part in parts.values()):
-            common = align.common_order({"sample_ids": ids, **by_name} if ids is not None else by_name, join)
-        data = {}
-        for name, part in parts.items():
-            same = common is None or part.ids is None or part.ids.equals(common)
-            data[name] = part.values if same else kinds.scatter(part.values, align.positions(part.ids, common))
-        lengths = {name: kinds.n_rows(values) for name, values in data.items()}
+        tables: dict[str, Any] = {name: part.ids if part.ids is not None else ids for name, part in parts.items()}
+        common = align.common_order(tables if ids is None else {"sample_ids": ids, **tables}, join)
+        parts = {name: _bring(part, common) for name, part in parts.items()}
+        lengths = {name: kinds.n_rows(part.values) for name, part in parts.items()}
         if common is not None:
             lengths = {"sample_ids": len(common), **lengths}
         if len(set(lengths.values())) > 1:
@@ -222,22 +210,24 @@ class Modalities:
                 f"modalities have unequal lengths: {lengths}. Without ids they align by position and must be equally "
                 "long; with ids in the index, use Modalities.from_frames(frames, join='outer')."
             )
-        self._data = data
+        self._data = {name: part.values for name, part in parts.items()}
         self._columns = {name: part.columns for name, part in parts.items()}
         self.sample_ids = common
-        self.names = list(data)
-        self.shape: tuple[int, int] = (next(iter(lengths.values())), len(data))
-        self.present: NDArray[np.bool_] = np.stack([rows_present(values) for values in data.values()], axis=1)
-        # Rows that the join has left empty: integers and CSR cannot say so themselves.
-        if common is not None:
-            for column, (name, part) in enumerate(parts.items()):
-                if part.ids is not None and data[name] is not part.values:
-                    self.present[:, column] &= align.positions(part.ids, common) >= 0
+        self.names = list(parts)
+        self.shape: tuple[int, int] = (next(iter(lengths.values())), len(parts))
+        present = [
+            rows_present(part.values) & (True if part.present is None else part.present) for part in parts.values()
+        ]
+        self._set_present(np.stack(present, axis=1))
+
+    def _set_present(self, present: BoolArray) -> None:
+        self.present: BoolArray = present
         self.present.flags.writeable = False
 
-    def _restrict(self, present: BoolArray) -> None:
-        self.present = self.present & present
-        self.present.flags.writeable = False
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A pickle forgets that an array is read-only.
+        vars(self).update(state)
+        self._set_present(self.present)
 
     # ---- reading
 
@@ -254,11 +244,13 @@ class Modalities:
                 raise KeyError(f"there is no modality {key!r}; there are {self.names}.")
             return self._data[key]
         if isinstance(key, tuple):
-            if len(key) != 2 or key[1] is not Ellipsis and not (isinstance(key[1], slice) and key[1] == slice(None)):
-                raise TypeError("a Modalities is sliced by rows alone: X[rows]. For columns, take a modality first.")
+            whole = len(key) == 2 and (key[1] is Ellipsis or (isinstance(key[1], slice) and key[1] == slice(None)))
+            if not whole:
+                raise TypeError(
+                    "a Modalities is sliced by rows alone: X[rows]. For some of the modalities use X.select(names); "
+                    "for columns take a modality first, X['name']."
+                )
             key = key[0]
-        if isinstance(key, list) and key and all(isinstance(k, str) for k in key):
-            raise TypeError(f"a list of names is no row index; use X.select({key!r}).")
         rows = self._rows(key)
         return Modalities._of(
             {name: kinds.take(values, rows) for name, values in self._data.items()},
@@ -270,45 +262,52 @@ class Modalities:
     def _rows(self, key: Any) -> Any:
         if isinstance(key, slice):
             return key
-        rows = np.asarray(key)
-        if rows.ndim == 0:
-            rows = rows[None]
-        if rows.size == 0:
-            return np.zeros(0, dtype=np.intp)
+        if isinstance(key, pd.Series) and pd.api.types.is_bool_dtype(key.dtype):
+            align.check_same_order("the row mask", self.sample_ids, key)
+        rows = np.atleast_1d(np.asarray(key))
         if rows.dtype == bool:
             if rows.shape != (len(self),):
                 raise IndexError(f"the row mask has shape {rows.shape}; due is ({len(self)},).")
             return np.flatnonzero(rows)
+        if rows.ndim > 1:
+            raise IndexError(f"rows have shape {rows.shape}; due is one dimension.")
+        if rows.size == 0:
+            return np.zeros(0, dtype=np.intp)
+        if isinstance(rows[0], str):
+            raise TypeError(f"names are no row index; use X.select({rows.tolist()!r}).")
         if rows.dtype.kind not in "iu":
             raise TypeError(f"rows are of dtype {rows.dtype}; due are integers, a boolean mask or a slice.")
         return rows
 
     def select(self, names: Iterable[str]) -> "Modalities":
         """Keep the modalities `names`, in that order; no data is copied."""
-        names = [names] if isinstance(names, str) else list(names)
-        lacking = [name for name in names if name not in self._data]
-        if lacking:
-            raise ValueError(f"there is no modality {lacking}; there are {self.names}.")
+        names = self._known(names)
         if not names:
-            raise ValueError(f"names is empty; due is at least one of {self.names}.")
+            raise ValueError(f"no modality is left; due is at least one of {self.names}.")
         present = self.present[:, [self.names.index(name) for name in names]]
         columns = {name: self._columns[name] for name in names}
         return Modalities._of({name: self._data[name] for name in names}, columns, present, self.sample_ids)
 
     def drop(self, names: Iterable[str]) -> "Modalities":
         """Leave out the modalities `names`; no data is copied."""
+        dropped = self._known(names)
+        return self.select([name for name in self.names if name not in dropped])
+
+    def _known(self, names: Iterable[str]) -> list[str]:
         names = [names] if isinstance(names, str) else list(names)
         lacking = [name for name in names if name not in self._data]
         if lacking:
             raise ValueError(f"there is no modality {lacking}; there are {self.names}.")
-        return self.select([name for name in self.names if name not in names])
+        if len(set(names)) < len(names):
+            raise ValueError(f"names holds a modality twice: {names}.")
+        return names
 
     def kind(self, name: str) -> str:
         """Return the kind of a modality: dense, sparse, table, sequence, image, volume, text or tokens."""
         return kinds.kind_of(self[name])
 
     def columns(self, name: str) -> list[str]:
-        """Return the names of a 2-D modality's columns: those that came, else ``"0"``, ``"1"``, …"""
+        """Return the names of a 2-D modality's columns: those that came, else ``"0"``, ``"1"`` and so on."""
         columns = self._columns[name]
         return list(columns) if columns is not None else [str(i) for i in range(self[name].shape[1])]
 
@@ -336,6 +335,7 @@ class Modalities:
         raise TypeError("comparing a Modalities with == is ambiguous; compare modality by modality, X['name'].")
 
     __hash__ = None  # type: ignore[assignment]
+    __reversed__ = None
 
 
 def _check_name(name: Any) -> str:
@@ -344,16 +344,33 @@ def _check_name(name: Any) -> str:
     return name
 
 
+def _bring(part: Canonical, common: Any) -> Canonical:
+    """Rows of `part` in the order of the ids `common`; one that it lacks is missing."""
+    if common is None or part.ids is None or part.ids.equals(common):
+        return part
+    index = align.positions(part.ids, common)
+    present = index >= 0
+    if part.present is not None:
+        present[present] = part.present[index[present]]
+    return Canonical(kinds.scatter(part.values, index), common, part.columns, present)
+
+
 def _stack_modality(name: str, sets: list[Modalities]) -> Canonical:
-    template = next(d for d in sets if name in d)
-    values = template[name]
-    for d in sets:
-        if name in d and (d.kind(name) != template.kind(name) or d[name].shape[1:] != values.shape[1:]):
+    """Rows of the modality `name` of all `sets`, one below the other; missing where a set lacks it."""
+    holders = [d for d in sets if name in d]
+    # A set in which nobody has the text does not tell strings from token lists.
+    template = next((d for d in holders if d.present[:, d.names.index(name)].any()), holders[0])
+    values, columns = template[name], template._columns[name]
+    for d in holders:
+        equal = d.kind(name) == template.kind(name) and d[name].shape[1:] == values.shape[1:]
+        if not equal and not ({d.kind(name), template.kind(name)} == {"text", "tokens"} and kinds.is_blank(d[name])):
             raise ValueError(
                 f"modality {name!r} is {d.kind(name)} of shape {d[name].shape} in one data set and "
                 f"{template.kind(name)} of shape {values.shape} in another; due are equal kinds and widths."
             )
-        if name in d and d._columns[name] != template._columns[name]:
+        if None not in (d._columns[name], columns) and d._columns[name] != columns:
             raise ValueError(f"modality {name!r} has other columns in another data set; bring them into one order.")
+        columns = columns if columns is not None else d._columns[name]
     blocks = [d[name] if name in d else kinds.scatter(values, np.full(len(d), -1, dtype=np.intp)) for d in sets]
-    return Canonical(kinds.stack(blocks), None, template._columns[name])
+    present = [d.present[:, d.names.index(name)] if name in d else np.zeros(len(d), dtype=bool) for d in sets]
+    return Canonical(kinds.stack(blocks), None, columns, np.concatenate(present))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 Values = Any
-"""A 2-D to 5-D array, a CSR matrix, a DataFrame with category columns, or a 1-D object array of strings or token lists."""
+"""A 2-D to 5-D array, CSR, a DataFrame with category columns, or a 1-D object array of strings or token lists."""
 
 KINDS = {
     "dense": "a 2-D array of numbers",
@@ -22,14 +22,18 @@ KINDS = {
     "tokens": "token lists",
 }
 _BY_NDIM = {2: "dense", 3: "sequence", 4: "image", 5: "volume"}
+_NUMBERS = ("empty", "boolean", "integer", "floating", "mixed-integer-float")
+"""What pandas infers of an object column that holds nothing but these and missing values."""
 
 
 class Canonical(NamedTuple):
-    """A modality's values in canonical form, with the row ids and column names that came with them."""
+    """A modality's values in canonical form, with the row ids, column names and presence that came with them."""
 
     values: Values
     ids: "pd.Index[Any] | None"
     columns: tuple[str, ...] | None
+    present: "NDArray[np.bool_] | None" = None
+    """Who has it, beyond what the values say: integers and CSR cannot mark an empty row."""
 
 
 def kind_of(values: Values) -> str:
@@ -52,32 +56,42 @@ def is_instance_of(obj: object, package: str, name: str) -> bool:
 def canonical(name: str, values: Any) -> Canonical:
     """Bring what a user handed in for the modality `name` into one of the forms of `KINDS`."""
     if is_instance_of(values, "anndata", "AnnData"):
-        return Canonical(canonical(name, values.X).values, values.obs_names, tuple(map(str, values.var_names)))
+        part = canonical(name, values.X)
+        return Canonical(part.values, values.obs_names, tuple(map(str, values.var_names)), part.present)
+    # What AnnData holds on disk: reading a dataset whole keeps CSR as CSR.
+    if hasattr(values, "to_memory"):
+        values = values.to_memory()
+    elif type(values).__module__.startswith("h5py"):
+        values = values[:]
     if isinstance(values, pd.Series):
+        values = values.infer_objects()
         if not _holds_text(values):
             return canonical(name, values.to_frame())
-        return Canonical(_object_array(values), values.index, None)
+        return Canonical(_texts(name, values), values.index, None)
     if isinstance(values, pd.DataFrame):
-        return _from_frame(values)
+        return _from_frame(name, values)
     if sparse.issparse(values):
-        return Canonical(_numeric(name, values.tocsr()), None, None)
-    if isinstance(values, np.ndarray) or hasattr(values, "__array__"):
+        return Canonical(_numeric(name, _plain_csr(values)), None, None)
+    present = None
+    if isinstance(values, np.ma.MaskedArray):
+        array = np.ma.filled(values.astype(np.float64), np.nan) if values.mask.any() else values.data
+    elif isinstance(values, np.ndarray) or hasattr(values, "__array__"):
         array = np.asarray(values)
-    elif isinstance(values, Sequence) and not isinstance(values, str):
-        array = _from_sequence(values)
+    elif isinstance(values, Sequence) and not isinstance(values, (str, bytes)):
+        array, present = _from_sequence(name, values)
     else:
         raise TypeError(
             f"modality {name!r} is of type {type(values).__name__}; pass an array, a CSR matrix, a DataFrame, or a "
             "sequence of strings or token lists, one entry a sample."
         )
     if array.ndim == 1 and array.dtype.kind in "OUST":
-        return Canonical(_check_texts(name, _object_array(array)), None, None)
+        return Canonical(_texts(name, array), None, None)
     if array.ndim not in _BY_NDIM:
         raise ValueError(
             f"modality {name!r} has {array.ndim} dimension(s), shape {array.shape}; due are 2 to 5, samples first. "
             "Use values.reshape(-1, 1) for a single feature."
         )
-    return Canonical(_numeric(name, array), None, None)
+    return Canonical(_numeric(name, array), None, None, present)
 
 
 def take(values: Values, rows: Any) -> Values:
@@ -91,24 +105,30 @@ def n_rows(values: Values) -> int:
 
 
 def scatter(values: Values, index: NDArray[np.intp]) -> Values:
-    """Rows `index` of `values`, an empty row (NaN, None, nothing stored) where `index` is -1."""
+    """Rows `index` of `values`, in their dtype; an empty row (NaN, None, 0 in integers and CSR) where it is -1."""
     absent = index < 0
     if not absent.any():
         return take(values, index)
     if sparse.issparse(values):
-        there = np.flatnonzero(~absent)
-        ones = np.ones(len(there), dtype=values.dtype)
-        pick = sparse.csr_matrix((ones, (there, index[there])), shape=(len(index), values.shape[0]))
-        return pick @ values
+        empty = type(values)((1, values.shape[1]), dtype=values.dtype)
+        return sparse.vstack([values, empty], format="csr", dtype=values.dtype)[
+            np.where(absent, values.shape[0], index)
+        ]
     if isinstance(values, pd.DataFrame):
         return values.reset_index(drop=True).reindex(np.where(absent, len(values), index)).reset_index(drop=True)
-    if values.dtype == object:
-        out = np.full(len(index), None, dtype=object)
-    else:
-        dtype = values.dtype if values.dtype.kind == "f" else np.float64
-        out = np.full((len(index), *values.shape[1:]), np.nan, dtype=dtype)
+    out = np.full((len(index), *values.shape[1:]), empty_value(values.dtype), dtype=values.dtype)
     out[~absent] = values[index[~absent]]
     return out
+
+
+def is_blank(values: Values) -> bool:
+    """Whether no sample has a text, so that nothing tells strings from token lists."""
+    return not any(v is not None for v in values)
+
+
+def empty_value(dtype: Any) -> Any:
+    """Return what fills a missing slot of an array: NaN or None where the dtype has one, else 0."""
+    return {"f": np.nan, "O": None}.get(np.dtype(dtype).kind, 0)
 
 
 def stack(parts: Sequence[Values]) -> Values:
@@ -120,43 +140,101 @@ def stack(parts: Sequence[Values]) -> Values:
     return np.concatenate(parts)
 
 
-def _from_frame(frame: pd.DataFrame) -> Canonical:
+def _from_frame(name: str, frame: pd.DataFrame) -> Canonical:
+    """Numbers become an array, sparse columns CSR; with categories or strings among them it stays a DataFrame."""
     columns = tuple(map(str, frame.columns))
-    if len(columns) and all(isinstance(t, pd.SparseDtype) for t in frame.dtypes):
-        return Canonical(frame.sparse.to_coo().tocsr(), frame.index, columns)
-    if not all(pd.api.types.is_numeric_dtype(t) for t in frame.dtypes):
+    frame = _infer_objects(frame if type(frame) is pd.DataFrame else pd.DataFrame(frame))
+    dtypes: set[Any] = set(frame.dtypes)
+    for column, dtype in zip(columns, frame.dtypes):
+        if not (pd.api.types.is_numeric_dtype(dtype) or _is_category(dtype)):
+            raise ValueError(
+                f"modality {name!r} holds dtype {dtype} in the column {column!r}; due are numbers or categories. Make "
+                "numbers of it first, e.g. (dates - dates.min()).dt.days for dates."
+            )
+    if any(_is_category(dtype) for dtype in dtypes):
         return Canonical(frame, frame.index, columns)
-    if any(pd.api.types.is_extension_array_dtype(t) for t in frame.dtypes):
-        return Canonical(frame.to_numpy(dtype=np.float64, na_value=np.nan), frame.index, columns)
-    return Canonical(frame.to_numpy(), frame.index, columns)
+    if dtypes and all(isinstance(dtype, pd.SparseDtype) and dtype.fill_value == 0 for dtype in dtypes):
+        accessor: Any = frame.sparse
+        return Canonical(_numeric(name, _plain_csr(accessor.to_coo())), frame.index, columns)
+    if len(dtypes) < 2 and not any(pd.api.types.is_extension_array_dtype(dtype) for dtype in dtypes):
+        return Canonical(_numeric(name, frame.to_numpy()), frame.index, columns)
+    common = np.result_type(*(getattr(t, "numpy_dtype", getattr(t, "subtype", t)) for t in dtypes))
+    if not frame.isna().to_numpy().any():
+        return Canonical(_numeric(name, frame.to_numpy(dtype=common)), frame.index, columns)
+    common = common if common.kind == "f" else np.dtype(np.float64)
+    return Canonical(_numeric(name, frame.to_numpy(dtype=common, na_value=np.nan)), frame.index, columns)
 
 
-def _from_sequence(values: Sequence[Any]) -> NDArray[Any]:
-    first = next((v for v in values if v is not None), None)
-    ragged = isinstance(first, (list, tuple)) and (
-        any(v is None for v in values)
-        or any(isinstance(v, str) for v in first)
-        or len({len(v) for v in values if hasattr(v, "__len__")}) > 1
-    )
-    if first is None or isinstance(first, str) or ragged:
-        return _object_array(values)
-    return np.asarray(values)
+def _infer_objects(frame: pd.DataFrame) -> pd.DataFrame:
+    """Object columns of numbers, booleans, or nothing but None, to numbers; the frame that came is left alone."""
+    if not any(pd.api.types.is_object_dtype(dtype) for dtype in frame.dtypes):
+        return frame
+    frame = frame.infer_objects()
+    for position, dtype in enumerate(frame.dtypes):
+        column: Any = frame.iloc[:, position]
+        if pd.api.types.is_object_dtype(dtype) and pd.api.types.infer_dtype(column, skipna=True) in _NUMBERS:
+            frame.isetitem(position, column.where(column.notna(), None).to_numpy().astype(np.float64))
+    return frame
 
 
-def _object_array(values: Any) -> NDArray[np.object_]:
-    out = np.empty(len(values), dtype=object)
-    out[:] = [None if _is_null(v) else v for v in values]
-    return out
+def _is_category(dtype: Any) -> bool:
+    return isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(dtype)
 
 
-def _check_texts(name: str, values: NDArray[np.object_]) -> NDArray[np.object_]:
-    odd = next((v for v in values if v is not None and not isinstance(v, (str, list, tuple, np.ndarray))), None)
+def _from_sequence(name: str, values: Sequence[Any]) -> "tuple[NDArray[Any], NDArray[np.bool_] | None]":
+    """Strings and token lists to a 1-D object array, rows of numbers to an array; a row that is None is missing."""
+    there = np.fromiter((not _is_null(v) for v in values), dtype=bool, count=len(values))
+    rows = [v for v, is_there in zip(values, there) if is_there]
+    if not rows or isinstance(rows[0], str) or _are_token_lists(rows):
+        return np.fromiter(values, dtype=object, count=len(values)), None
+    try:
+        array = np.asarray(rows)
+    except ValueError as error:
+        shapes = sorted({np.shape(row) for row in rows if isinstance(row, np.ndarray)})
+        raise ValueError(
+            f"modality {name!r} holds samples of unequal shapes {shapes[:5]}; due is one shape. Pad sequences with NaN "
+            "to one array (samples, time, channels), and bring images to one size."
+        ) from error
+    if there.all() or array.ndim == 1:
+        return array, None
+    return scatter(array, np.where(there, np.cumsum(there) - 1, -1)), there
+
+
+def _are_token_lists(rows: Sequence[Any]) -> bool:
+    if not all(isinstance(row, (list, tuple)) or (isinstance(row, np.ndarray) and row.ndim == 1) for row in rows):
+        return False
+    first = next((row[0] for row in rows if len(row)), "")
+    return isinstance(first, str) or len({len(row) for row in rows}) > 1
+
+
+def _texts(name: str, values: Any) -> NDArray[np.object_]:
+    """Strings or token lists to a 1-D object array, None where there is none; an empty string or list is a value."""
+    out = np.fromiter((None if _is_null(v) else v for v in values), dtype=object, count=len(values))
+    odd = next((v for v in out if not _is_text(v)), None)
     if odd is not None:
         raise ValueError(
             f"modality {name!r} is one-dimensional and holds {odd!r} of type {type(odd).__name__}; a 1-D modality "
-            "holds strings or token lists. Use values.reshape(-1, 1) for a single numeric feature."
+            "holds strings, or token lists of strings or integers. Use values.reshape(-1, 1) for a single numeric "
+            "feature, and pad sequences of unequal length with NaN to one array (samples, time, channels)."
         )
-    return values
+    if len({isinstance(v, str) for v in out if v is not None}) > 1:
+        raise ValueError(f"modality {name!r} holds strings and token lists; due is one of the two for all samples.")
+    return out
+
+
+def _is_text(value: Any) -> bool:
+    if value is None or isinstance(value, str):
+        return True
+    return isinstance(value, (list, tuple, np.ndarray)) and (
+        len(value) == 0 or isinstance(value[0], (str, int, np.integer))
+    )
+
+
+def _plain_csr(values: Any) -> Any:
+    """CSR of scipy's own class, no data copied: AnnData's views are subclasses that refer back to it."""
+    plain = sparse.csr_array if isinstance(values, sparse.sparray) else sparse.csr_matrix
+    values = values.tocsr()
+    return values if type(values) is plain else plain(values)
 
 
 def _numeric(name: str, values: Values) -> Values:
@@ -166,7 +244,14 @@ def _numeric(name: str, values: Values) -> Values:
         return values
     if kind == "c":
         raise ValueError(f"Complex data not supported: modality {name!r} is of dtype {values.dtype}.")
+    if kind in "mM":
+        raise ValueError(
+            f"modality {name!r} holds dates or times (dtype {values.dtype}) where numbers are due. Make numbers of "
+            "them first, e.g. (dates - dates.min()) / np.timedelta64(1, 'D')."
+        )
     try:
+        if kind != "O":
+            raise TypeError(f"strings are not converted, such as {str(values.flat[0])!r}")
         return values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
@@ -176,10 +261,8 @@ def _numeric(name: str, values: Values) -> Values:
 
 
 def _holds_text(series: "pd.Series[Any]") -> bool:
-    return not isinstance(series.dtype, pd.CategoricalDtype) and (
-        series.dtype == object or pd.api.types.is_string_dtype(series.dtype)
-    )
+    return not isinstance(series.dtype, pd.CategoricalDtype) and _is_category(series.dtype)
 
 
 def _is_null(value: Any) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+    return value is None or value is pd.NA or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))

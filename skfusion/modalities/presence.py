@@ -1,5 +1,6 @@
 """Who has what: which samples lack a modality, and which numbers are missing inside a row that is there."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from skfusion.modalities import align
 from skfusion.modalities.kinds import Values
 
 BoolArray = NDArray[np.bool_]
@@ -34,18 +36,22 @@ def _sparse_rows_present(values: Any) -> BoolArray:
     present = np.ones(values.shape[0], dtype=bool)
     if values.dtype.kind != "f" or values.shape[1] == 0:
         return present
-    for row in np.flatnonzero(np.diff(values.indptr) == values.shape[1]):
+    full = np.flatnonzero(np.diff(values.indptr) == values.shape[1])
+    for row in full[np.isnan(values.data[values.indptr[full]])]:
         present[row] = not np.isnan(values.data[values.indptr[row] : values.indptr[row + 1]]).all()
     return present
 
 
-def check_present(present: Any, names: list[str], n_samples: int) -> BoolArray:
-    """Bring a user's `present` (an array, or a mapping by name) to bool (n_samples, n_modalities)."""
-    if isinstance(present, dict):
-        unknown = set(present) - set(names)
+def check_present(present: Any, names: list[str], n_samples: int, ids: Any = None) -> BoolArray:
+    """Bring a user's `present` (an array, or a mapping or DataFrame by name) to bool (n_samples, n_modalities)."""
+    align.check_same_order("present", ids, present)
+    if isinstance(present, (Mapping, pd.DataFrame)):
+        unknown = [name for name in present if name not in names]
         if unknown:
-            raise ValueError(f"present names {sorted(unknown)}, which are no modalities; there are {names}.")
-        columns = [np.asarray(present.get(name, np.ones(n_samples, bool))) for name in names]
+            raise ValueError(f"present names {unknown}, which are no modalities; there are {names}.")
+        for column in present:
+            align.check_same_order(f"present[{column!r}]", ids, present[column])
+        columns = [np.asarray(present[name] if name in present else np.ones(n_samples, bool)) for name in names]
         shapes = {column.shape for column in columns}
         if shapes != {(n_samples,)}:
             raise ValueError(f"present holds columns of shapes {sorted(shapes)}; due is ({n_samples},), one a sample.")
@@ -67,7 +73,7 @@ def check_finite(name: str, values: Values, present: BoolArray) -> int:
         numbers = values.select_dtypes("number")
         dense = numbers.to_numpy(dtype=np.float64, na_value=np.nan) if numbers.shape[1] else np.zeros((len(values), 0))
         return check_finite(name, dense, present)
-    if values.dtype.kind != "f":
+    if values.dtype.kind != "f" or not present.any():
         return 0
     data = values.data if sparse.issparse(values) else values
     with np.errstate(over="ignore", invalid="ignore"):

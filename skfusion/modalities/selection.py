@@ -1,52 +1,59 @@
 """Splitting one table into modalities by columns, as in scikit-learn's ColumnTransformer."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 
-def split_frame(frame: pd.DataFrame, modalities: Mapping[str, Any], *, strict: bool) -> dict[str, pd.DataFrame]:
-    """Split `frame` into one DataFrame a modality.
+@dataclass(frozen=True)
+class Selection:
+    """Which columns of one table belong to which modality: settled at fit, so that callables are asked once."""
 
-    `modalities` maps a name to columns: names, positions, a slice, a boolean mask, or a callable of the frame. With
-    `strict`, columns that the frame lacks raise; without, a modality none of whose columns are there is left out.
-    """
-    parts = {}
-    for name, columns in modalities.items():
-        wanted = columns(frame) if callable(columns) else columns
-        wanted = [wanted] if isinstance(wanted, str) else wanted
-        if _by_name(wanted):
-            names = list(frame.columns[frame.columns.slice_indexer(wanted.start, wanted.stop, wanted.step)]) if (
-                isinstance(wanted, slice)
-            ) else list(wanted)
-            lacking = [column for column in names if column not in frame.columns]
-            if lacking and not strict and len(lacking) == len(names):
-                continue
-            if lacking:
+    positions: dict[str, NDArray[np.intp]]
+    n_columns: int
+    labels: Any = None
+    """The columns of the DataFrame at fit; None for an array."""
+
+    @classmethod
+    def settle(cls, table: Any, modalities: Mapping[str, Any]) -> "Selection":
+        """Read `modalities`: a name to columns, as names, positions, a slice, a mask, or a callable of `table`."""
+        labels = table.columns if isinstance(table, pd.DataFrame) else None
+        positions = {}
+        for name, columns in modalities.items():
+            wanted = columns(table) if callable(columns) else columns
+            positions[name] = _positions(name, wanted, labels, table.shape[1])
+            if len(positions[name]) == 0:
                 raise ValueError(
-                    f"modality {name!r} asks for columns that X lacks: {lacking[:5]} ({len(lacking)} of {len(names)}). "
-                    f"X has {list(frame.columns[:5])}, {frame.shape[1]} in all."
+                    f"modality {name!r} selects no column ({wanted!r}) of the {table.shape[1]} that X has."
                 )
-            parts[name] = frame[names]
-        else:
-            parts[name] = frame.iloc[:, _check_positions(name, wanted, frame.shape[1])]
-    return parts
+        return cls(positions, table.shape[1], labels)
 
+    def split(self, table: Any) -> dict[str, Any]:
+        """Split `table` into one table a modality; DataFrames by name, so that the order of columns may differ.
 
-def split_array(X: Any, modalities: Mapping[str, Any]) -> dict[str, Any]:
-    """Split a 2-D array or CSR matrix into one array a modality, by positions, slices, masks or callables."""
-    parts = {}
-    for name, columns in modalities.items():
-        wanted = columns(X) if callable(columns) else columns
-        if isinstance(wanted, str) or _by_name(wanted):
-            raise ValueError(
-                f"modality {name!r} asks for columns by name ({wanted!r}), but X is an array without names. Pass a "
-                "DataFrame, or positions, a slice or a mask."
-            )
-        parts[name] = X[:, _check_positions(name, wanted, X.shape[1])]
-    return parts
+        A modality none of whose columns are there is left out; one that lacks some of them raises.
+        """
+        by_name = isinstance(table, pd.DataFrame) and self.labels is not None and self.labels.is_unique
+        if not by_name:
+            if table.shape[1] != self.n_columns:
+                raise ValueError(
+                    f"X has {table.shape[1]} columns; due are {self.n_columns}, as at fit, since the modalities "
+                    f"{list(self.positions)} are taken by position."
+                )
+            return {name: _columns(table, positions) for name, positions in self.positions.items()}
+        parts = {}
+        for name, positions in self.positions.items():
+            labels = self.labels[positions]
+            there = labels.isin(table.columns)
+            if there.any():
+                if not there.all():
+                    raise _lacking(name, list(labels[~there]), len(labels), table.columns)
+                parts[name] = _columns(table, table.columns.get_indexer_for(labels))
+        return parts
 
 
 def split_levels(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -54,25 +61,67 @@ def split_levels(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {str(name): frame[name] for name in frame.columns.get_level_values(0).unique()}
 
 
-def _by_name(wanted: Any) -> bool:
-    if isinstance(wanted, slice):
-        return isinstance(wanted.start, str) or isinstance(wanted.stop, str)
-    array = np.asarray(wanted)
-    return array.dtype.kind in "OUST" and array.size > 0
+def _columns(table: Any, positions: NDArray[np.intp]) -> Any:
+    """Columns of a table; neighbours are taken as a slice, which copies nothing."""
+    first, last = int(positions[0]), int(positions[-1])
+    columns: Any = positions
+    if np.array_equal(positions, np.arange(first, last + 1)):
+        columns = slice(first, last + 1)
+    return table.iloc[:, columns] if isinstance(table, pd.DataFrame) else table[:, columns]
 
 
-def _check_positions(name: str, wanted: Any, n_columns: int) -> Any:
+def _positions(name: str, wanted: Any, labels: Any, n_columns: int) -> NDArray[np.intp]:
+    if isinstance(wanted, str):
+        wanted = [wanted]
     if isinstance(wanted, slice):
-        return wanted
+        return np.arange(n_columns)[_positional(name, wanted, labels)]
     array = np.atleast_1d(np.asarray(wanted))
+    if array.size == 0:
+        return np.zeros(0, dtype=np.intp)
+    if array.dtype.kind in "OUST":
+        _check_labels(name, wanted, labels)
+        lacking = [label for label in wanted if label not in labels]
+        if lacking:
+            raise _lacking(name, lacking, len(wanted), labels)
+        return np.asarray(labels.get_indexer_for(wanted), dtype=np.intp)
     if array.dtype == bool:
         if array.shape != (n_columns,):
             raise ValueError(f"modality {name!r} has a column mask of shape {array.shape}; due is ({n_columns},).")
         return np.flatnonzero(array)
-    if array.size == 0:
-        raise ValueError(f"modality {name!r} selects no column.")
     if array.dtype.kind not in "iu":
-        raise ValueError(f"modality {name!r} selects columns by {wanted!r}; due are names, positions, a slice or a mask.")
-    if array.min() < -n_columns or array.max() >= n_columns:
-        raise ValueError(f"modality {name!r} asks for column {int(array.max())}, but X has {n_columns} columns.")
-    return array
+        raise ValueError(
+            f"modality {name!r} selects columns by {wanted!r}; due are names, positions, a slice or a mask."
+        )
+    beyond = array[(array < -n_columns) | (array >= n_columns)]
+    if len(beyond):
+        raise ValueError(f"modality {name!r} asks for column {int(beyond[0])}, but X has {n_columns} columns.")
+    return np.arange(n_columns)[array]
+
+
+def _positional(name: str, wanted: slice, labels: Any) -> slice:
+    """Turn a slice of names, its end included, into one of positions."""
+    ends = [end for end in (wanted.start, wanted.stop) if isinstance(end, str)]
+    if not ends:
+        return wanted
+    _check_labels(name, wanted, labels)
+    lacking = [end for end in ends if end not in labels]
+    if lacking:
+        raise _lacking(name, lacking, len(ends), labels)
+    start = None if wanted.start is None else labels.get_loc(wanted.start)
+    stop = None if wanted.stop is None else labels.get_loc(wanted.stop) + 1
+    return slice(start, stop, wanted.step)
+
+
+def _check_labels(name: str, wanted: Any, labels: Any) -> None:
+    if labels is None:
+        raise ValueError(
+            f"modality {name!r} asks for columns by name ({wanted!r}), but X is an array without names. Pass a "
+            "DataFrame, or positions, a slice or a mask."
+        )
+
+
+def _lacking(name: str, lacking: list[Any], n_wanted: int, labels: Any) -> ValueError:
+    return ValueError(
+        f"modality {name!r} asks for columns that X lacks: {lacking[:5]} ({len(lacking)} of {n_wanted}). X has "
+        f"{list(labels[:5])}, {len(labels)} in all."
+    )

@@ -47,9 +47,7 @@ class Supervised(nn.Module):
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Predictions (B, n_out), targets (B,) or (B, n_outputs), weights (B,) to a scalar."""
-        if self.n_classes is None:
-            losses = [self._each(prediction, target)]
-        elif len(self.n_classes) == 1:
+        if self.n_classes is None or len(self.n_classes) == 1:
             losses = [self._each(prediction, target)]
         else:
             parts = prediction.split(self.n_classes, dim=1)

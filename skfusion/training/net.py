@@ -232,5 +232,3 @@ def _silent(*args: Any) -> None:
 
 def _sets(build: Any, keyword: str) -> bool:
     return isinstance(build, partial) and keyword in build.keywords
-
-

@@ -1,0 +1,317 @@
+"""Early fusion: modalities are combined before any model sees them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import svds
+from sklearn.base import TransformerMixin
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+
+from skfusion._base import FusionEstimator, fits
+from skfusion._build import by_modality, fit_extractor, is_module, is_transformer, require_present
+from skfusion._compat import options
+from skfusion._targets import drop_empty
+from skfusion.extractors import Autoencoder, FrozenModule
+from skfusion.modalities import Modalities, check_modalities
+from skfusion.modalities.check import SINGLE
+from skfusion.preprocessing import WIDE, FittedOnPresent, MeanFill, side_by_side, table_preprocessor, to_dense
+
+
+class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
+    """Combine modalities before any model sees them.
+
+    Type I of [1]_ combines the values as they are, type II features that an extractor made of them; no gradient of a
+    later loss reaches an extractor.
+
+    Parameters
+    ----------
+    method : {"concat", "sum", "mean", "max", "product"} or callable, default="concat"
+        How modalities are combined. All but "concat" need equal widths. A callable gets a dict of name to array
+        (n_samples, n_features), missing ones filled, and returns one array.
+    transformers : None, "auto", "autoencoder", transformer, nn.Module or dict by modality, default=None
+        Extractors. None takes tables as they are and brings other kinds to a table (one-hot categories, summary
+        statistics of sequences, flattened images, hashed TF-IDF of text); "auto" standardises as well, log-normalises
+        counts, and projects wide ones; "autoencoder" is an encoder trained by reconstruction. A scikit-learn
+        transformer is cloned and fitted on the rows that have the modality; a torch module is copied and frozen.
+    modalities : dict or list, default=None
+        How `X` is split, or which modalities to take.
+    weights : None, "block", sequence or dict of float, default=None
+        Factor of each modality. "block" is one over the first singular value of the modality in training, so that a
+        wide modality does not drown a narrow one [2]_.
+    add_indicator : bool, default=False
+        Append a column a modality that is 1 where it is missing.
+    device : str or torch.device, default="auto"
+        Where torch extractors run.
+    random_state : int, RandomState or None, default=None
+        For extractors that draw.
+
+    Attributes
+    ----------
+    transformers_ : dict
+        What was fitted, a modality.
+    means_ : dict of ndarray
+        The training mean of each modality's table, which fills a missing one under "concat".
+    weights_ : dict of float
+        Factor of each modality.
+    modality_names_in_, n_features_by_modality_, n_features_in_
+        What was seen in fit.
+
+    Notes
+    -----
+    A missing modality is filled with its training mean under "concat" and a callable, and left out of the others, whose
+    weights are renormalised over those present. Missing rows of CSR wider than 512 columns stay empty, since their mean
+    is dense. CSR in all modalities gives CSR.
+
+    References
+    ----------
+    .. [1] Huang et al., "Fusion of medical imaging and electronic health records using deep learning", npj Digital
+       Medicine 3:136, 2020.
+    .. [2] Escofier and Pagès, "Multiple factor analysis", Computational Statistics & Data Analysis 18, 1994.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfusion import EarlyFusionTransformer
+    >>> X = {"a": np.array([[1.0, 2.0], [3.0, 4.0]]), "b": np.array([[5.0], [np.nan]])}
+    >>> EarlyFusionTransformer().fit_transform(X)
+    array([[1., 2., 5.],
+           [3., 4., 5.]])
+    """
+
+    _parameter_constraints = {
+        "method": [options("concat", "sum", "mean", "max", "product"), callable],
+        "weights": [options("block"), "array-like", dict, None],
+        "add_indicator": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        method: Any = "concat",
+        transformers: Any = None,
+        *,
+        modalities: Any = None,
+        weights: Any = None,
+        add_indicator: bool = False,
+        device: Any = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.method = method
+        self.transformers = transformers
+        self.modalities = modalities
+        self.weights = weights
+        self.add_indicator = add_indicator
+        self.device = device
+        self.random_state = random_state
+
+    @fits
+    def fit(self, X: Any, y: Any = None) -> "EarlyFusionTransformer":
+        """Fit the extractors, and learn what fills a missing modality.
+
+        Parameters
+        ----------
+        X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
+            The samples.
+        y : array-like of shape (n_samples,), default=None
+            The target, for extractors that are supervised.
+
+        Returns
+        -------
+        self
+            The fitted transformer.
+        """
+        X = check_modalities(self, X, y, reset=True)
+        keep = drop_empty(X, np.ones(len(X), dtype=bool))
+        if not keep.all():
+            X, y = X[keep], None if y is None else np.asarray(y)[keep]
+        specs = by_modality("transformers", self.transformers, X.names, default=None)
+        self.transformers_ = {name: self._fit_one(X, name, spec, y) for name, spec in specs.items()}
+        tables = self._tables(X)
+        self.means_, self.widths_ = {}, {}
+        for column, (name, table) in enumerate(tables.items()):
+            rows = table if X.present[:, column].all() else table[X.present[:, column]]
+            self.means_[name] = np.asarray(rows.mean(axis=0), dtype=np.float64).ravel()
+            self.widths_[name] = table.shape[1]
+        if isinstance(self.method, str) and self.method != "concat" and len(set(self.widths_.values())) > 1:
+            raise ValueError(
+                f"method {self.method!r} needs equal widths; the modalities have {self.widths_}. Use method='concat', "
+                "or transformers that bring them to one width."
+            )
+        self.weights_ = self._find_weights(tables, X.present)
+        self._n_features_out = self._combine(tables, X.present).shape[1]
+        return self
+
+    def _fit_one(self, X: Modalities, name: str, spec: Any, y: Any) -> FittedOnPresent:
+        if is_module(spec):
+            spec = FrozenModule(spec, self.device)
+        elif isinstance(spec, str) and spec == "autoencoder":
+            spec = Autoencoder(device=self.device, random_state=self.random_state)
+        if is_transformer(spec):
+            return fit_extractor(spec, X, name, y)
+        if spec is not None and spec != "auto":
+            raise ValueError(
+                f"transformers[{name!r}] is {spec!r}; due is None, 'auto', 'autoencoder', a transformer or an nn.Module."
+            )
+        values, present = X[name], require_present(name, X.present[:, X.names.index(name)])
+        if spec is None and X.kind(name) in ("dense", "sparse"):
+            return FittedOnPresent(MeanFill(), values, present)
+        preprocessor = table_preprocessor(name, values, scale=spec == "auto", random_state=self.random_state)
+        return FittedOnPresent(preprocessor, values, present)
+
+    def transform(self, X: Any) -> Any:
+        """Return the fused table.
+
+        Parameters
+        ----------
+        X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
+            The samples.
+
+        Returns
+        -------
+        ndarray or CSR matrix of shape (n_samples, n_features_out)
+            A sample with nothing present gets the fusion of the training means.
+        """
+        check_is_fitted(self)
+        X = check_modalities(self, X, reset=False)
+        return self._combine(self._tables(X), X.present)
+
+    def _tables(self, X: Modalities) -> dict[str, Any]:
+        tables = {}
+        for column, (name, transformer) in enumerate(self.transformers_.items()):
+            table = transformer.apply(X[name], X.present[:, column])
+            if table.ndim != 2:
+                raise ValueError(
+                    f"the extractor of modality {name!r} gave shape {table.shape}; due is (n_samples, n_features)."
+                )
+            tables[name] = table
+        return tables
+
+    def _find_weights(self, tables: Mapping[str, Any], present: Any) -> dict[str, float]:
+        names = list(tables)
+        if self.weights is None:
+            return dict.fromkeys(names, 1.0)
+        if isinstance(self.weights, str):
+            return {
+                name: 1 / _first_singular_value(table[present[:, column]])
+                for column, (name, table) in enumerate(tables.items())
+            }
+        if isinstance(self.weights, Mapping):
+            found = by_modality("weights", self.weights, names, default=1.0)
+        else:
+            if not isinstance(self.weights, (Sequence, np.ndarray)) or len(self.weights) != len(names):
+                raise ValueError(f"weights is {self.weights!r}; due are {len(names)} numbers, one for each of {names}.")
+            found = dict(zip(names, self.weights))
+        return {name: float(weight) for name, weight in found.items()}
+
+    def _combine(self, tables: dict[str, Any], present: Any) -> Any:
+        if self.method == "concat" or callable(self.method):
+            filled = {
+                name: self._fill(table, present[:, column], name) for column, (name, table) in enumerate(tables.items())
+            }
+            if callable(self.method):
+                fused = self.method({name: to_dense(table) for name, table in filled.items()})
+            else:
+                fused = side_by_side(list(filled.values()))
+        else:
+            # A sample with nothing present is the fusion of all training means.
+            anyone = present.any(axis=1, keepdims=True)
+            counted = present | ~anyone
+            stacked = np.stack(
+                [
+                    np.where(counted[:, [column]], to_dense(self._fill(table, present[:, column], name)), np.nan)
+                    for column, (name, table) in enumerate(tables.items())
+                ]
+            )  # (M, n, D)
+            fused = _reduce(str(self.method), stacked, counted, np.array(list(self.weights_.values())))
+        if self.add_indicator:
+            fused = side_by_side([fused, (~present).astype(np.float64)])
+        return fused
+
+    def _fill(self, table: Any, present: Any, name: str) -> Any:
+        """Missing rows of a modality's table by the training mean, the rest times its weight."""
+        weight = self.weights_[name] if callable(self.method) or self.method == "concat" else 1.0
+        if not present.all():
+            mean = self.means_[name]
+            if sparse.issparse(table):
+                if table.shape[1] <= WIDE:
+                    gone = np.flatnonzero(~present)
+                    rows = sparse.csr_matrix(np.broadcast_to(mean, (len(gone), len(mean))))
+                    ones = np.ones(len(gone))
+                    table = (
+                        table
+                        + sparse.csr_matrix((ones, (gone, np.arange(len(gone)))), (len(present), len(gone))) @ rows
+                    )
+            else:
+                table = np.where(present[:, None], table, mean)
+        return table if weight == 1.0 else table * weight
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Return the names of the columns of the fused table.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the columns of a plain table; not used with several modalities.
+
+        Returns
+        -------
+        ndarray of str objects
+            ``modality__column`` under "concat"; the columns' own names where `X` is one table.
+        """
+        check_is_fitted(self)
+        names: list[str] = []
+        n_fused = self._n_features_out - (len(self.modality_names_in_) if self.add_indicator else 0)
+        alone = list(self.transformers_) == [SINGLE]
+        if alone:
+            input_features = _check_feature_names_in(self, input_features)
+        if self.method == "concat":
+            for name in self.transformers_:
+                columns = self._columns_out(name, input_features if alone else None)
+                names += columns if alone else [f"{name}__{column}" for column in columns]
+        elif alone and isinstance(self.method, str):
+            names = self._columns_out(SINGLE, input_features)
+        else:
+            prefix = self.method if isinstance(self.method, str) else "fused"
+            names = [f"{prefix}{i}" for i in range(n_fused)]
+        if self.add_indicator:
+            names += [f"missing_{name}" for name in self.transformers_]
+        return np.array(names, dtype=object)
+
+    def _columns_out(self, name: str, input_features: Any) -> list[str]:
+        spec = self._modality_specs_[name]
+        width = self.widths_[name]
+        if input_features is None and len(spec.shape) == 1:
+            input_features = list(spec.columns or [str(i) for i in range(spec.shape[0])])
+        transformer = self.transformers_[name].transformer
+        try:
+            columns = [str(c) for c in transformer.get_feature_names_out(input_features)]
+        except (AttributeError, ValueError, TypeError):
+            columns = []
+        return columns if len(columns) == width else [str(i) for i in range(width)]
+
+
+def _reduce(method: str, stacked: Any, present: Any, weights: Any) -> Any:
+    """(M, n, D) with NaN where missing, present (n, M), weights (M,) -> (n, D)."""
+    scaled = stacked * weights[:, None, None]
+    if method == "max":
+        return np.nanmax(scaled, axis=0)
+    if method == "product":
+        return np.nanprod(scaled, axis=0)
+    total = np.nansum(scaled, axis=0)
+    share = present @ weights
+    if (share == 0).any():
+        raise ValueError(f"weights {weights.tolist()} add up to 0 over the modalities of some sample.")
+    if method == "mean":
+        return total / share[:, None]
+    return total * (weights.sum() / share)[:, None]
+
+
+def _first_singular_value(table: Any) -> float:
+    if min(table.shape) == 1:
+        return float(np.sqrt(table.multiply(table).sum() if sparse.issparse(table) else np.square(table).sum())) or 1.0
+    if not sparse.issparse(table) and min(table.shape) <= WIDE:
+        return float(np.linalg.norm(table, 2)) or 1.0
+    start = np.ones(min(table.shape))
+    return float(svds(table.astype(np.float64), k=1, v0=start, return_singular_vectors=False)[0]) or 1.0
