@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 from sklearn.base import clone
 
 from skfusion._base import FusionEstimator
@@ -12,7 +13,7 @@ from skfusion.encoders import DEFAULTS, ENCODERS
 from skfusion.fusion import FUSIONS
 from skfusion.modalities import Modalities
 from skfusion.modalities.kinds import KINDS
-from skfusion.preprocessing import ChannelScaler, FittedOnPresent, table_preprocessor
+from skfusion.preprocessing import ChannelScaler, FittedOnPresent, present_rows, table_preprocessor
 
 
 def by_modality(parameter: str, spec: Any, names: list[str], default: Any = "auto") -> dict[str, Any]:
@@ -69,20 +70,27 @@ class ForModality:
 
 def fit_extractor(extractor: Any, X: Modalities, name: str, y: Any) -> FittedOnPresent:
     """Clone an extractor and fit it on the rows of `X` that have the modality."""
-    present = X.present[:, X.names.index(name)]
-    return FittedOnPresent(ForModality(clone(extractor), name), X[name], require_present(name, present), y)
+    rows, present = training_rows(X, name)
+    there = y if y is None or present.all() else np.asarray(y)[present]
+    return FittedOnPresent(ForModality(clone(extractor), name), rows, there)
 
 
 def fit_preprocessor(X: Modalities, name: str, spec: Any, y: Any, *, scale: bool, random_state: Any) -> FittedOnPresent:
     """Fit what comes before the encoder `spec` of a joint network."""
     if is_transformer(spec):
         return fit_extractor(spec, X, name, y)
-    values, present = X[name], require_present(name, X.present[:, X.names.index(name)])
+    rows, _ = training_rows(X, name)
     if X.kind(name) in ("sequence", "image", "volume"):
         channels = 2 if X.kind(name) == "sequence" else 1
-        return FittedOnPresent(ChannelScaler(axis=channels, scale=scale), values, present)
-    preprocessor = table_preprocessor(name, values, scale=scale, project=True, random_state=random_state)
-    return FittedOnPresent(preprocessor, values, present)
+        return FittedOnPresent(ChannelScaler(axis=channels, scale=scale), rows)
+    preprocessor = table_preprocessor(name, rows, scale=scale, project=True, random_state=random_state)
+    return FittedOnPresent(preprocessor, rows)
+
+
+def training_rows(X: Modalities, name: str) -> tuple[Any, Any]:
+    """Return the rows of a modality to learn from, and which of the samples they are; none at all raises."""
+    present = require_present(name, X.present[:, X.names.index(name)])
+    return present_rows(X[name], present), present
 
 
 def require_present(name: str, present: Any) -> Any:

@@ -12,7 +12,7 @@ from sklearn.decomposition import TruncatedSVD
 
 from skfusion.modalities import Modalities
 from skfusion.modalities.kinds import KINDS, Values, take
-from skfusion.preprocessing import N_COMPONENTS, WIDE, FittedOnPresent, MeanFill, table_preprocessor, to_dense
+from skfusion.preprocessing import N_COMPONENTS, WIDE, FittedOnPresent, MeanFill, present_rows, table_preprocessor, to_dense
 
 NUMERIC = ("dense", "sparse", "sequence", "image", "volume")
 _CHUNK = 2**22
@@ -59,8 +59,9 @@ class Neighbors:
         """Keep the training samples, and learn the scaling."""
         self.tables_ = {}
         for column, name in enumerate(X.names):
-            preprocessor = table_preprocessor(name, X[name], project=True, random_state=self.random_state)
-            self.tables_[name] = FittedOnPresent(preprocessor, X[name], X.present[:, column])
+            rows = present_rows(X[name], X.present[:, column])
+            preprocessor = table_preprocessor(name, rows, project=True, random_state=self.random_state)
+            self.tables_[name] = FittedOnPresent(preprocessor, rows)
         self.X_ = X
         self.scaled_ = self._scaled(X)
         numeric = [name for name in names if X.kind(name) in NUMERIC]
@@ -156,7 +157,7 @@ class Conversion:
         return self
 
     def _target(self, name: str, values: Any) -> Any:
-        """What is regressed: the values, or components of wide CSR."""
+        """Return what is regressed: the values, or components of wide CSR."""
         values = MeanFill().fit(values).transform(values)
         n_components = min(N_COMPONENTS, values.shape[0] - 1)
         if sparse.issparse(values) and values.shape[1] > WIDE and n_components > 0:

@@ -10,7 +10,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
-from skfusion._build import by_modality, fit_extractor, is_module, is_transformer, require_present
+from skfusion._build import by_modality, fit_extractor, is_module, is_transformer, training_rows
 from skfusion._compat import options
 from skfusion._targets import drop_empty
 from skfusion.extractors import Autoencoder, FrozenModule
@@ -152,13 +152,13 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
             return fit_extractor(spec, X, name, y)
         if spec is not None and spec != "auto":
             raise ValueError(
-                f"transformers[{name!r}] is {spec!r}; due is None, 'auto', 'autoencoder', a transformer or an nn.Module."
+                f"transformers[{name!r}] is {spec!r}; due is None, 'auto', 'autoencoder', a transformer or nn.Module."
             )
-        values, present = X[name], require_present(name, X.present[:, X.names.index(name)])
+        rows, _ = training_rows(X, name)
         if spec is None and X.kind(name) in ("dense", "sparse"):
-            return FittedOnPresent(MeanFill(), values, present)
-        preprocessor = table_preprocessor(name, values, scale=spec == "auto", random_state=self.random_state)
-        return FittedOnPresent(preprocessor, values, present)
+            return FittedOnPresent(MeanFill(), rows)
+        preprocessor = table_preprocessor(name, rows, scale=spec == "auto", random_state=self.random_state)
+        return FittedOnPresent(preprocessor, rows)
 
     def transform(self, X: Any) -> Any:
         """Return the fused table.

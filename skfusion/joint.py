@@ -51,7 +51,7 @@ class _JointFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEsti
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
-        tags.non_deterministic = False
+        tags.transformer_tags.preserves_dtype = []  # embeddings are float32
         return tags
 
     # ---- fitting

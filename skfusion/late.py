@@ -3,7 +3,6 @@
 import numbers
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,28 +10,33 @@ import pandas as pd
 from joblib import Parallel, delayed
 from scipy import sparse
 from sklearn.base import ClassifierMixin, RegressorMixin, clone
-from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import check_cv
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import check_random_state, get_tags
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
 from skfusion._build import by_modality, require_present
 from skfusion._combine import AVERAGES, combine, fit_weights
 from skfusion._compat import HasMethods, options
+from skfusion._stacking import (
+    METHODS,
+    Base,
+    Branch,
+    default_classifiers,
+    default_inputs,
+    default_regressors,
+    fit_branch,
+    fit_weighted,
+    takes_weights,
+)
 from skfusion._targets import class_prior, training_set
 from skfusion.early import EarlyFusionTransformer
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.kinds import take
-from skfusion.preprocessing import MeanFill, table_preprocessor, to_dense
-
-_SMALL = 200
-_SVM_UP_TO = 10_000
-_METHODS = ("predict_proba", "decision_function", "predict")
+from skfusion.preprocessing import MeanFill, table_preprocessor
 
 
 class _LateFusion(FusionEstimator):
@@ -82,24 +86,25 @@ class _LateFusion(FusionEstimator):
             self.estimators_, self.oof_predictions_, self.oof_scores_ = {}, {}, pd.Series(dtype=float)
             return self
         self._averages = isinstance(self.final_estimator, str)
-        bases = self._resolve(X)
+        branches = self._resolve(X)
+        bases = [base for branch in branches for base in branch.bases]
         splits = self._splits(X, target, data.groups)
         weights = data.sample_weight
         self._check_weights_known(bases, weights)
-        tasks = [(base, None) for base in bases] + [(base, split) for split in splits for base in bases]
         present = {name: X.present[:, column] for column, name in enumerate(X.names)}
+        tasks = [(branch, None) for branch in branches] + [(branch, split) for split in splits for branch in branches]
         results = Parallel(n_jobs=self.n_jobs, verbose=int(self.verbose))(
-            delayed(_fit_and_predict)(base, X[base.modality], target, weights, split, present[base.modality])
-            for base, split in tasks
+            delayed(fit_branch)(branch, X[branch.modality], target, weights, split, present[branch.modality])
+            for branch, split in tasks
         )
-        whole, by_fold = results[: len(bases)], results[len(bases) :]
-        self._bases = [base for base, _ in whole]
-        self.estimators_ = {base.key: base.estimator for base in self._bases}
+        self._branches = results[: len(branches)]
+        self.estimators_ = {key: estimator for branch in self._branches for key, estimator in branch.named()}
         out_of_fold = [np.zeros((len(X), base.n_columns)) for base in bases]
-        for task, (_, predictions) in enumerate(by_fold):
-            split, base = divmod(task, len(bases))
-            rows = splits[split][1]
-            out_of_fold[base][rows[present[bases[base].modality][rows]]] += predictions
+        where = {id(base): out for base, out in zip(bases, out_of_fold)}
+        for (branch, split), parts in zip(tasks[len(branches) :], results[len(branches) :]):
+            rows = split[1][present[branch.modality][split[1]]]
+            for base, part in zip(branch.bases, parts):
+                where[id(base)][rows] += part
         repeats = np.bincount(np.concatenate([test for _, test in splits]), minlength=len(X))
         for base, predictions in zip(bases, out_of_fold):
             predictions /= np.maximum(repeats, 1)[:, None]
@@ -110,49 +115,42 @@ class _LateFusion(FusionEstimator):
 
     # ---- estimators
 
-    def _resolve(self, X: Modalities) -> list["_Base"]:
-        """Return the unfitted (modality, estimator) pairs."""
-        by_name = isinstance(self.estimators, Mapping)
+    def _resolve(self, X: Modalities) -> list[Branch]:
+        """Return what is to be fitted: the estimators of each modality, behind their preprocessing."""
         specs = by_modality("estimators", self.estimators, X.names, default=None)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        bases = []
+        branches = []
         for column, (name, spec) in enumerate(specs.items()):
             present = require_present(name, X.present[:, column])
             rows = X[name] if present.all() else take(X[name], np.flatnonzero(present))
-            for key, estimator in self._named(name, spec, rows, seed):
-                if spec is not None and not by_name and X.kind(name) not in ("dense", "sparse"):
-                    # One estimator for all modalities sees a table; one that was given for this modality, the values.
-                    estimator = make_pipeline(table_preprocessor(name, rows, scale=False, random_state=seed), estimator)
-                methods = _METHODS if self.stack_method == "auto" else (self.stack_method,)
-                methods = methods if self._is_classifier else ("predict",)
-                method = next((m for m in methods if hasattr(estimator, m)), None)
-                if method is None:
-                    raise ValueError(
-                        f"the estimator {key!r} of modality {name!r}, {estimator!r}, has none of {list(methods)}, which "
-                        "stack_method asks for."
-                    )
-                if self._averages and self._is_classifier and method != "predict_proba":
-                    raise ValueError(
-                        f"final_estimator {self.final_estimator!r} averages probabilities, but {key!r} of modality "
-                        f"{name!r}, {type(estimator).__name__}, gives none. Wrap it in CalibratedClassifierCV, or use a "
-                        "learned final_estimator."
-                    )
-                bases.append(_Base(name, key, estimator, method, self._n_classes))
-        return bases
+            if spec is None:
+                behind = default_inputs(name, rows, self._default_estimators(rows.shape[0], seed), self.scale, seed)
+            else:
+                # One estimator for all modalities sees a table; one that was given for this modality, the values.
+                table = not isinstance(self.estimators, Mapping) and X.kind(name) not in ("dense", "sparse")
+                prepare = table_preprocessor(name, rows, scale=False, random_state=seed) if table else None
+                behind = [(prepare, [pair]) for pair in _named(name, spec)]
+            for prepare, pairs in behind:
+                bases = tuple(self._base(name, key, estimator) for key, estimator in pairs)
+                branches.append(Branch(name, prepare, bases))
+        return branches
 
-    def _named(self, name: str, spec: Any, rows: Any, seed: int) -> list[tuple[str, Any]]:
-        if spec is None:
-            return self._defaults(name, rows, seed)
-        if isinstance(spec, list):
-            if not spec or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in spec):
-                raise ValueError(f"estimators of modality {name!r} is {spec!r}; due is a list of (name, estimator).")
-            keys = [key for key, _ in spec]
-            if len(set(keys)) < len(keys):
-                raise ValueError(f"estimators of modality {name!r} has a name twice: {keys}.")
-            return [(key, estimator) for key, estimator in spec]
-        if not hasattr(spec, "fit"):
-            raise TypeError(f"the estimator of modality {name!r} is {spec!r}; due is an estimator or a list of them.")
-        return [(type(spec).__name__.lower(), spec)]
+    def _base(self, name: str, key: str, estimator: Any) -> Base:
+        methods = METHODS if self.stack_method == "auto" else (self.stack_method,)
+        methods = methods if self._is_classifier else ("predict",)
+        method = next((m for m in methods if hasattr(estimator, m)), None)
+        if method is None:
+            raise ValueError(
+                f"the estimator {key!r} of modality {name!r}, {estimator!r}, has none of {list(methods)}, which "
+                "stack_method asks for."
+            )
+        if self._averages and self._is_classifier and method != "predict_proba":
+            raise ValueError(
+                f"final_estimator {self.final_estimator!r} averages probabilities, but {key!r} of modality {name!r}, "
+                f"{type(estimator).__name__}, gives none. Wrap it in CalibratedClassifierCV, or use a learned "
+                "final_estimator."
+            )
+        return Base(name, key, estimator, method, self._n_classes)
 
     def _splits(self, X: Modalities, target: Any, groups: Any) -> list[tuple[Any, Any]]:
         cv = self.cv
@@ -167,8 +165,8 @@ class _LateFusion(FusionEstimator):
             warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
             return list(splitter.split(np.zeros((len(X), 1)), target, groups))
 
-    def _check_weights_known(self, bases: list["_Base"], weights: Any) -> None:
-        unknown = sorted({base.key for base in bases if not _takes_weights(base.estimator)})
+    def _check_weights_known(self, bases: list[Base], weights: Any) -> None:
+        unknown = sorted({base.key for base in bases if not takes_weights(base.estimator)})
         if weights is not None and unknown:
             warnings.warn(
                 f"sample_weight is not known to {unknown}, which are fitted without.", UserWarning, stacklevel=4
@@ -192,7 +190,7 @@ class _LateFusion(FusionEstimator):
             features, target = features[covered], target[covered]
             weights = None if weights is None else weights[covered]
         final = self._default_final() if self.final_estimator is None else clone(self.final_estimator)
-        self.final_estimator_ = _fit_weighted(final, features, target, weights)
+        self.final_estimator_ = fit_weighted(final, features, target, weights)
 
     def _features(self, X: Modalities, predictions: list[Any]) -> Any:
         """Lay base predictions, who lacks what, and with passthrough the values side by side."""
@@ -210,17 +208,22 @@ class _LateFusion(FusionEstimator):
             return sparse.hstack([*columns, table], format="csr")
         return np.hstack([*columns, table])
 
+    @property
+    def _bases(self) -> list[Base]:
+        return [base for branch in self._branches for base in branch.bases]
+
     def _base_predictions(self, X: Modalities) -> list[Any]:
         """Return each base's predictions (n_samples, n_columns), NaN where its modality is missing."""
         out = []
-        for base in self._bases:
-            present = X.present[:, X.names.index(base.modality)]
+        for branch in self._branches:
+            present = X.present[:, X.names.index(branch.modality)]
             where = np.flatnonzero(present)
-            values = np.full((len(X), base.n_columns), np.nan)
-            if len(where):
-                rows = X[base.modality] if present.all() else take(X[base.modality], where)
-                values[where] = base.predict(rows)
-            out.append(values)
+            rows = X[branch.modality] if present.all() else take(X[branch.modality], where)
+            parts = branch.predict(rows) if len(where) else [np.nan] * len(branch.bases)
+            for base, part in zip(branch.bases, parts):
+                values = np.full((len(X), base.n_columns), np.nan)
+                values[where] = part
+                out.append(values)
         return out
 
     def _publish(self, original: Modalities, data: Any, out_of_fold: list[Any], target: Any) -> None:
@@ -259,7 +262,8 @@ class LateFusionStacker(ClassifierMixin, _LateFusion):
         one-hot or hashed values by kind. Given estimators see the values and dtype that came; one that does not take
         NaN gets single NaN filled with the training mean.
     final_estimator : classifier, {"mean", "weighted", "vote", "product"} or None, default=None
-        None is logistic regression. The names average probabilities over the bases that are present: equally, by
+        None is logistic regression as in scikit-learn's stacking; over the default estimators, a regularised one on
+        standardised predictions. The names average probabilities over the bases that are present: equally, by
         non-negative least squares on out-of-fold predictions, by most probable class, or as a normalised product.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take.
@@ -319,7 +323,7 @@ class LateFusionStacker(ClassifierMixin, _LateFusion):
     _parameter_constraints = {
         **_LateFusion._parameter_constraints,
         "final_estimator": [options(*AVERAGES), HasMethods("fit"), None],
-        "stack_method": [options("auto", *_METHODS)],
+        "stack_method": [options("auto", *METHODS)],
     }
 
     def __init__(
@@ -399,31 +403,17 @@ class LateFusionStacker(ClassifierMixin, _LateFusion):
 
     def _default_final(self) -> Any:
         from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
 
-        return LogisticRegression(max_iter=1000)
+        if self.estimators is not None:
+            return LogisticRegression()
+        # Probabilities and margins come on different scales, and there are many of them.
+        return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
 
-    def _defaults(self, name: str, rows: Any, seed: int) -> list[tuple[str, Any]]:
-        from sklearn.calibration import CalibratedClassifierCV
-        from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.svm import SVC
+    def _default_estimators(self, n_samples: int, seed: int) -> list[tuple[str, Any]]:
+        return default_classifiers(n_samples, calibrated=self._averages, seed=seed)
 
-        sparse_input, dense_input = _default_inputs(name, rows, self.scale, seed)
-        n_samples = rows.shape[0]
-        linear = make_pipeline(sparse_input, LogisticRegression(max_iter=1000))
-        forest = RandomForestClassifier(50 if n_samples < _SMALL else 100, max_features="sqrt", random_state=seed)
-        named = [("lr", linear), ("rf", make_pipeline(dense_input, forest))]
-        if n_samples >= _SMALL:
-            boosting = HistGradientBoostingClassifier(**_boosting(n_samples), random_state=seed)
-            named.append(("hgb", make_pipeline(dense_input, boosting)))
-        if _SMALL <= n_samples <= _SVM_UP_TO:
-            svm: Any = SVC()
-            if self._averages:
-                svm = CalibratedClassifierCV(svm, ensemble=False, cv=3)
-            named.append(("svm", make_pipeline(dense_input, svm)))
-        return named
-
-    def _score_base(self, base: "_Base", predictions: Any, target: Any) -> float:
+    def _score_base(self, base: Base, predictions: Any, target: Any) -> float:
         if base.method == "predict":
             found = predictions[:, 0].round().astype(int)
         elif predictions.shape[1] == 1:
@@ -546,130 +536,22 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
 
         return RidgeCV()
 
-    def _defaults(self, name: str, rows: Any, seed: int) -> list[tuple[str, Any]]:
-        from sklearn.compose import TransformedTargetRegressor
-        from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
-        from sklearn.linear_model import Ridge
-        from sklearn.preprocessing import StandardScaler
-        from sklearn.svm import SVR
+    def _default_estimators(self, n_samples: int, seed: int) -> list[tuple[str, Any]]:
+        return default_regressors(n_samples, seed=seed)
 
-        sparse_input, dense_input = _default_inputs(name, rows, self.scale, seed)
-        n_samples = rows.shape[0]
-        forest = RandomForestRegressor(50 if n_samples < _SMALL else 100, max_features=1 / 3, random_state=seed)
-        named = [("ridge", make_pipeline(sparse_input, Ridge())), ("rf", make_pipeline(dense_input, forest))]
-        if n_samples >= _SMALL:
-            boosting = HistGradientBoostingRegressor(**_boosting(n_samples), random_state=seed)
-            named.append(("hgb", make_pipeline(dense_input, boosting)))
-        if _SMALL <= n_samples <= _SVM_UP_TO:
-            svm = TransformedTargetRegressor(SVR(), transformer=StandardScaler())
-            named.append(("svm", make_pipeline(dense_input, svm)))
-        return named
-
-    def _score_base(self, base: "_Base", predictions: Any, target: Any) -> float:
+    def _score_base(self, base: Base, predictions: Any, target: Any) -> float:
         return float(r2_score(target, predictions[:, 0])) if len(target) > 1 else np.nan
 
 
-@dataclass(frozen=True)
-class _Base:
-    """One estimator of one modality, unfitted or fitted, and what of it is stacked."""
-
-    modality: str
-    name: str
-    estimator: Any
-    method: str
-    n_classes: int
-    fill: Any = None
-
-    @property
-    def key(self) -> str:
-        return f"{self.modality}__{self.name}"
-
-    @property
-    def n_columns(self) -> int:
-        single = self.method == "predict" or (self.method == "decision_function" and self.n_classes == 2)
-        return 1 if single else self.n_classes
-
-    def fit(self, rows: Any, y: Any, weights: Any) -> "_Base":
-        """Return a fitted copy."""
-        if self.n_classes and len(np.unique(y)) < 2:
-            # The rows hold one class: all that can be learnt is to say so.
-            return replace(self, estimator=DummyClassifier(strategy="prior").fit(rows, y))
-        fill = None
-        if not _takes_nan(self.estimator) and not isinstance(rows, pd.DataFrame) and len(rows.shape) == 2:
-            fill = MeanFill().fit(rows)
-            rows = fill.transform(rows)
-        return replace(self, estimator=_fit_weighted(clone(self.estimator), rows, y, weights), fill=fill)
-
-    def predict(self, rows: Any) -> Any:
-        """Return predictions (n_rows, n_columns) in the order of all classes; a class that was never seen has 0."""
-        rows = rows if self.fill is None else self.fill.transform(rows)
-        if isinstance(self.estimator, DummyClassifier):
-            sure = self.estimator.classes_[0]
-            if self.n_columns == 1:
-                return np.full((rows.shape[0], 1), sure if self.method == "predict" else 2.0 * sure - 1)
-            return np.tile(np.eye(self.n_columns)[sure], (rows.shape[0], 1))
-        raw = np.asarray(getattr(self.estimator, self.method)(rows), dtype=np.float64)
-        if self.n_columns == 1:
-            return raw.reshape(-1, 1)
-        raw = np.stack([-raw, raw], axis=1) if raw.ndim == 1 else raw
-        if raw.shape[1] == self.n_columns:
-            return raw
-        out = np.full((len(raw), self.n_columns), 0.0 if self.method == "predict_proba" else raw.min())
-        out[:, self.estimator.classes_] = raw
-        return out
-
-
-def _fit_and_predict(
-    base: _Base, values: Any, target: Any, weights: Any, split: Any, present: Any
-) -> tuple[_Base | None, Any]:
-    """Fit a base on a fold's training part and predict its test part; without a `split`, fit it on all rows."""
-    if split is None and present.all():
-        return base.fit(values, target, weights), None
-    train = np.flatnonzero(present) if split is None else split[0][present[split[0]]]
-    if not len(train):
-        raise ValueError(
-            f"modality {base.modality!r} is missing for every sample of a fold's training part; use fewer folds, or "
-            "leave the modality out."
-        )
-    fitted = base.fit(take(values, train), target[train], None if weights is None else weights[train])
-    if split is None:
-        return fitted, None
-    test = split[1][present[split[1]]]
-    return None, fitted.predict(take(values, test)) if len(test) else np.zeros((0, base.n_columns))
-
-
-def _fit_weighted(estimator: Any, X: Any, y: Any, weights: Any) -> Any:
-    if weights is None or not _takes_weights(estimator):
-        return estimator.fit(X, y)
-    if isinstance(estimator, Pipeline):
-        return estimator.fit(X, y, **{f"{estimator.steps[-1][0]}__sample_weight": weights})
-    return estimator.fit(X, y, sample_weight=weights)
-
-
-def _takes_weights(estimator: Any) -> bool:
-    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-    # TransformedTargetRegressor hands weights on to its regressor.
-    return has_fit_parameter(getattr(last, "regressor", last), "sample_weight")
-
-
-def _takes_nan(estimator: Any) -> bool:
-    while isinstance(estimator, Pipeline):
-        estimator = estimator.steps[0][1]
-    try:
-        return bool(get_tags(estimator).input_tags.allow_nan)
-    except (AttributeError, TypeError):
-        return True
-
-
-def _default_inputs(name: str, rows: Any, scale: bool, seed: int) -> tuple[Any, Any]:
-    """Preprocessing for a linear model, which takes CSR, and for one that wants a narrow dense table."""
-    linear = table_preprocessor(name, rows, scale=scale, random_state=seed)
-    narrow = table_preprocessor(name, rows, scale=scale, project=True, random_state=seed)
-    return linear, make_pipeline(narrow, FunctionTransformer(to_dense, accept_sparse=True))
-
-
-def _boosting(n_samples: int) -> dict[str, Any]:
-    """Few small trees where data is scarce: boosting is one voice among several, and by far the slowest."""
-    if n_samples <= _SVM_UP_TO:
-        return {"max_iter": 30, "max_leaf_nodes": 8, "learning_rate": 0.3, "max_bins": 64, "early_stopping": False}
-    return {"max_iter": 100, "early_stopping": False}
+def _named(name: str, spec: Any) -> list[tuple[str, Any]]:
+    """Return the given estimators of a modality as (name, estimator) pairs."""
+    if isinstance(spec, list):
+        if not spec or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in spec):
+            raise ValueError(f"estimators of modality {name!r} is {spec!r}; due is a list of (name, estimator).")
+        keys = [key for key, _ in spec]
+        if len(set(keys)) < len(keys):
+            raise ValueError(f"estimators of modality {name!r} has a name twice: {keys}.")
+        return list(spec)
+    if not hasattr(spec, "fit"):
+        raise TypeError(f"the estimator of modality {name!r} is {spec!r}; due is an estimator or a list of them.")
+    return [(type(spec).__name__.lower(), spec)]

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import sparse
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.compose import make_column_selector, make_column_transformer
-from sklearn.decomposition import TruncatedSVD
+from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -62,24 +62,26 @@ class MeanFill(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
 
 class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Counts (n_samples, n_features) to log1p of counts per ten thousand of each sample; CSR stays CSR."""
+    """CSR counts (n_samples, n_features) to log1p of counts, each sample scaled to the median total of training.
+
+    A fixed target far above the totals that occur would blow up the difference between no count and one.
+    """
 
     def fit(self, X: Any, y: Any = None) -> "LogNormalizer":
-        """Learn nothing: each sample is normalised by itself."""
+        """Learn the median total."""
+        totals = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
+        self.target_sum_ = float(np.median(totals[totals > 0])) if totals.any() else 1.0
         self.n_features_in_ = X.shape[1]
         return self
 
     def transform(self, X: Any) -> Any:
-        """Return float32 of the same shape; a sample without a count stays zero."""
+        """Return float32 CSR of the same shape; a sample without a count stays zero."""
         totals = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
-        factors = (1e4 / np.where(totals > 0, totals, 1)).astype(np.float32)
+        factors = (self.target_sum_ / np.where(totals > 0, totals, 1)).astype(np.float32)
         out = X.astype(np.float32)
         out.data *= np.repeat(factors, np.diff(out.indptr))
         np.log1p(out.data, out=out.data)
         return out
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
 
 
 class OneScale(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -254,7 +256,7 @@ def table_preprocessor(
     n_components = min(N_COMPONENTS, values.shape[0] - 1, width - 1)
     projection: list[Any] = []
     if width > WIDE and n_components >= 1 and (project or (counts and scale)):
-        projection = [TruncatedSVD(n_components, random_state=random_state), OneScale()]
+        projection = [PCA(n_components, svd_solver="arpack", random_state=random_state), OneScale()]
     if kind in ("text", "tokens"):
         return make_pipeline(TextHasher(), *projection)
     if kind != "sparse":
@@ -281,6 +283,15 @@ def side_by_side(tables: list[Any]) -> Any:
     return sparse.hstack(tables, format="csr")
 
 
+def present_rows(values: Values, present: Any) -> Values:
+    """Return the rows of `values` that have the modality: what anything is learnt from."""
+    if not present.all():
+        return take(values, np.flatnonzero(present))
+    # An array that lies by column, as a DataFrame's does, is added up in another order.
+    by_column = isinstance(values, np.ndarray) and values.flags.f_contiguous and not values.flags.c_contiguous
+    return np.ascontiguousarray(values) if by_column else values
+
+
 class FittedOnPresent:
     """A transformer fitted on the rows that have the modality, applied to those; the other rows come out as zeros.
 
@@ -288,19 +299,15 @@ class FittedOnPresent:
     ----------
     transformer : transformer
         Unfitted; fitted here (it is not cloned).
-    values : array, CSR matrix or DataFrame
-        The modality's values (n_samples, …).
-    present : ndarray of bool (n_samples,)
-        Which rows have it; at least one.
+    rows : array, CSR matrix or DataFrame
+        The modality's values in the rows that have it (see `present_rows`); at least one.
     y : array-like, default=None
-        The target, for supervised transformers.
+        The target of those rows, for supervised transformers.
     """
 
-    def __init__(self, transformer: Any, values: Values, present: Any, y: Any = None) -> None:
-        rows = _rows(values, present)
-        there = y if y is None or present.all() else np.asarray(y)[present]
-        self.transformer = transformer.fit(rows, there)
-        one = self._transform(take(values, np.flatnonzero(present)[:1]))
+    def __init__(self, transformer: Any, rows: Values, y: Any = None) -> None:
+        self.transformer = transformer.fit(rows, y)
+        one = self._transform(take(rows, slice(1)))
         self.shape = tuple(one.shape[1:])
         self.dtype = one.dtype
         self.sparse = sparse.issparse(one)
@@ -342,7 +349,3 @@ class _ToFloat(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
-
-
-def _rows(values: Values, present: Any) -> Values:
-    return values if present.all() else take(values, np.flatnonzero(present))

@@ -37,6 +37,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.present)
 
+    def padded(self, n_more: int) -> "Batch":
+        """Append `n_more` samples with nothing present."""
+        if not n_more:
+            return self
+        modalities = {
+            name: ModalityBatch(*(None if t is None else _pad(t, n_more) for t in modality))
+            for name, modality in self.modalities.items()
+        }
+        return Batch(modalities, _pad(self.present, n_more))
+
 
 class Tokens(NamedTuple):
     """What an encoder gives: `values` (B, T, D), and `mask` (B, T), True where a token is real."""
@@ -53,3 +63,7 @@ def masked_mean(tokens: Tokens) -> Tensor:
         return torch.where(mask, values[:, 0], 0.0)  # (B, D)
     kept = torch.where(mask.unsqueeze(-1), values, 0.0)  # (B, T, D)
     return kept.sum(1) / mask.sum(1, keepdim=True).clamp(min=1)  # (B, D)
+
+
+def _pad(tensor: Tensor, n_more: int) -> Tensor:
+    return torch.cat([tensor, tensor.new_zeros(n_more, *tensor.shape[1:])])  # (B, …) -> (B + n_more, …)

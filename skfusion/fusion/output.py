@@ -27,3 +27,12 @@ class FusionOutput:
     heads: dict[str, Tensor]
     tokens: dict[str, Tokens] = field(default_factory=dict)
     losses: dict[str, Tensor] = field(default_factory=dict)
+
+    def first(self, n: int) -> "FusionOutput":
+        """Keep the first `n` samples."""
+        return FusionOutput(
+            self.fused[:n],
+            {head: embedding[:n] for head, embedding in self.heads.items()},
+            {name: Tokens(values[:n], mask[:n]) for name, (values, mask) in self.tokens.items()},
+            self.losses,
+        )

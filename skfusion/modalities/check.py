@@ -97,14 +97,17 @@ def _read(estimator: Any, X: Any, asked: Any, *, reset: bool) -> Modalities:
     """Recognise the form of `X`; no check against the fit yet, but for a plain table's own."""
     if isinstance(X, Modalities):
         return X
-    if isinstance(X, Mapping):
+    # A dok_matrix is a dict as well.
+    if isinstance(X, Mapping) and not sparse.issparse(X):
         # What nobody asks for is not even looked at: it may be anything.
-        return Modalities({name: X[name] for name in X if asked is None or name in asked} or X)
+        wanted = {name: values for name, values in X.items() if asked is None or name in asked} or X
+        return Modalities(wanted if reset else _some(estimator, wanted, list(X)))
     if kinds.is_instance_of(X, "anndata", "AnnData"):
         where = asked if reset or isinstance(asked, Mapping) else list(estimator.modality_names_in_)
-        return _assembled(estimator, read_anndata(X, where, strict=reset), X.obs_names)
+        has = ["X", *X.layers, *X.obsm]
+        return _joined(X.obs_names, _some(estimator, read_anndata(X, where, strict=reset), has))
     if kinds.is_instance_of(X, "mudata", "MuData"):
-        return _assembled(estimator, read_mudata(X, asked, strict=reset), X.obs_names)
+        return _joined(X.obs_names, _some(estimator, read_mudata(X, asked, strict=reset), list(X.mod)))
     if isinstance(X, pd.DataFrame) and isinstance(X.columns, pd.MultiIndex) and not isinstance(asked, Mapping):
         return Modalities(split_levels(X))
     if isinstance(asked, Mapping):
@@ -112,7 +115,7 @@ def _read(estimator: Any, X: Any, asked: Any, *, reset: bool) -> Modalities:
         selection = getattr(estimator, "_selection_", None) or Selection.settle(table, asked)
         if reset:
             estimator._selection_ = selection
-        return Modalities(selection.split(table))
+        return Modalities(_some(estimator, selection.split(table), list(getattr(table, "columns", ()))[:5]))
     table = _check_table(estimator, X, reset=reset, alone=True)
     name = SINGLE
     if asked is not None:
@@ -131,11 +134,19 @@ def _read(estimator: Any, X: Any, asked: Any, *, reset: bool) -> Modalities:
     return part
 
 
-def _assembled(estimator: Any, parts: dict[str, kinds.Canonical], ids: Any) -> Modalities:
-    if not parts:
-        raise ValueError(f"X has no known modality; fitted were {list(estimator.modality_names_in_)}.")
+def _some(estimator: Any, known: Any, has: list[Any]) -> Any:
+    """Return `known`, what X has of the fitted modalities, if that is anything at all."""
+    if not known:
+        raise ValueError(
+            f"X has no known modality: it has {has}, and fitted were {list(estimator.modality_names_in_)}. Pass at "
+            "least one of these."
+        )
+    return known
+
+
+def _joined(ids: Any, parts: Mapping[str, Any]) -> Modalities:
     self = Modalities.__new__(Modalities)
-    self._assemble(parts, ids, join="left")
+    self._assemble(dict(parts), ids, join="left")
     return self
 
 
@@ -146,14 +157,16 @@ def _check_table(estimator: Any, X: Any, *, reset: bool, alone: bool) -> Any:
     options: dict[str, Any] = {"accept_sparse": "csr", "ensure_all_finite": False, "dtype": "numeric"}
     if not alone:
         return check_array(X, **options)
-    if isinstance(X, pd.DataFrame) and not all(pd.api.types.is_numeric_dtype(t) for t in X.dtypes):
-        return validate_data(estimator, X, reset=reset, skip_check_array=True)
+    categories = isinstance(X, pd.DataFrame) and not all(pd.api.types.is_numeric_dtype(t) for t in X.dtypes)
     if not reset and [s.shape for s in estimator._modality_specs_.values()] != [(estimator.n_features_in_,)]:
-        check_array(X, **options)
+        if not categories:
+            check_array(X, **options)
         raise ValueError(
             f"X is one table, but fitted were the modalities {list(estimator.modality_names_in_)}; pass a dict of "
             "these (those that are missing may be left out)."
         )
+    if categories:
+        return validate_data(estimator, X, reset=reset, skip_check_array=True)
     return validate_data(estimator, X, reset=reset, **options)
 
 
@@ -176,7 +189,7 @@ def _check_values(X: Modalities, *, warn: bool) -> None:
             f"single values are missing (NaN) inside rows that are present, {counts} by modality; each is filled with "
             "its column's training mean. Impute beforehand to choose otherwise.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -194,10 +207,8 @@ def _spec(X: Modalities, name: str) -> ModalitySpec:
 def _conform(estimator: Any, found: Modalities) -> Modalities:
     """Bring `found` to the modalities known from fit; what is absent becomes missing for every sample."""
     specs: dict[str, ModalitySpec] = estimator._modality_specs_
-    known = [name for name in specs if name in found]
+    _some(estimator, [name for name in specs if name in found], found.names)
     unknown = [name for name in found.names if name not in specs]
-    if not known:
-        raise ValueError(f"X has no known modality: it has {found.names}, and fitted were {list(specs)}.")
     if unknown and getattr(estimator, "modalities", None) is None:
         raise ValueError(
             f"X has modalities unknown at fit: {unknown}; fitted were {list(specs)}. Leave them out with "

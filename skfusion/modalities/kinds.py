@@ -161,7 +161,7 @@ def _from_frame(name: str, frame: pd.DataFrame) -> Canonical:
     common = np.result_type(*(getattr(t, "numpy_dtype", getattr(t, "subtype", t)) for t in dtypes))
     if not frame.isna().to_numpy().any():
         return Canonical(_numeric(name, frame.to_numpy(dtype=common)), frame.index, columns)
-    common = common if common.kind == "f" else np.dtype(np.float64)
+    common = common if common.kind in "fc" else np.dtype(np.float64)
     return Canonical(_numeric(name, frame.to_numpy(dtype=common, na_value=np.nan)), frame.index, columns)
 
 

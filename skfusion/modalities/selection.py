@@ -78,12 +78,8 @@ def _positions(name: str, wanted: Any, labels: Any, n_columns: int) -> NDArray[n
     array = np.atleast_1d(np.asarray(wanted))
     if array.size == 0:
         return np.zeros(0, dtype=np.intp)
-    if array.dtype.kind in "OUST":
-        _check_labels(name, wanted, labels)
-        lacking = [label for label in wanted if label not in labels]
-        if lacking:
-            raise _lacking(name, lacking, len(wanted), labels)
-        return np.asarray(labels.get_indexer_for(wanted), dtype=np.intp)
+    if array.dtype.kind in "UST" or (array.dtype == object and all(isinstance(v, str) for v in array.flat)):
+        return np.concatenate(_of_labels(name, list(wanted), labels))
     if array.dtype == bool:
         if array.shape != (n_columns,):
             raise ValueError(f"modality {name!r} has a column mask of shape {array.shape}; due is ({n_columns},).")
@@ -100,24 +96,25 @@ def _positions(name: str, wanted: Any, labels: Any, n_columns: int) -> NDArray[n
 
 def _positional(name: str, wanted: slice, labels: Any) -> slice:
     """Turn a slice of names, its end included, into one of positions."""
-    ends = [end for end in (wanted.start, wanted.stop) if isinstance(end, str)]
-    if not ends:
+    if not any(isinstance(end, str) for end in (wanted.start, wanted.stop)):
         return wanted
-    _check_labels(name, wanted, labels)
-    lacking = [end for end in ends if end not in labels]
-    if lacking:
-        raise _lacking(name, lacking, len(ends), labels)
-    start = None if wanted.start is None else labels.get_loc(wanted.start)
-    stop = None if wanted.stop is None else labels.get_loc(wanted.stop) + 1
+    start = None if wanted.start is None else int(_of_labels(name, [wanted.start], labels)[0][0])
+    stop = None if wanted.stop is None else int(_of_labels(name, [wanted.stop], labels)[0][-1]) + 1
     return slice(start, stop, wanted.step)
 
 
-def _check_labels(name: str, wanted: Any, labels: Any) -> None:
+def _of_labels(name: str, wanted: list[Any], labels: Any) -> list[NDArray[np.intp]]:
+    """Where each name stands: once, or more often where columns share it or it is the first of two levels."""
     if labels is None:
         raise ValueError(
-            f"modality {name!r} asks for columns by name ({wanted!r}), but X is an array without names. Pass a "
+            f"modality {name!r} asks for columns by name ({wanted}), but X is an array without names. Pass a "
             "DataFrame, or positions, a slice or a mask."
         )
+    lacking = [label for label in wanted if label not in labels]
+    if lacking:
+        raise _lacking(name, lacking, len(wanted), labels)
+    every = np.arange(len(labels))
+    return [np.atleast_1d(every[labels.get_loc(label)]) for label in wanted]
 
 
 def _lacking(name: str, lacking: list[Any], n_wanted: int, labels: Any) -> ValueError:

@@ -20,6 +20,9 @@ from skfusion.training.callbacks import ProgressBar
 
 _BATCH_METHODS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 _PREDICTION_BATCH = 1024
+# Prediction batches are padded to a multiple of this: the kernels for few rows add up in another order, and what is
+# predicted for a sample would depend on how many others came with it.
+_PREDICTION_STEP = 32
 
 
 class FusionNet(NeuralNet):
@@ -201,7 +204,8 @@ class FusionNet(NeuralNet):
         self._set_training(False)
         with torch.inference_mode():
             for samples in data.iterate(_PREDICTION_BATCH):
-                yield self.module_(samples.batch)
+                n = len(samples.index)
+                yield self.module_(samples.batch.padded(-n % _PREDICTION_STEP)).first(n)
 
 
 class Batches:

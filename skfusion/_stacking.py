@@ -1,0 +1,210 @@
+"""What late fusion fits: the estimators of a modality behind their preprocessing, by default and as given."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import get_tags
+from sklearn.utils.validation import has_fit_parameter
+
+from skfusion.modalities.kinds import kind_of, take
+from skfusion.preprocessing import MeanFill, holds_counts, table_preprocessor, to_dense
+
+METHODS = ("predict_proba", "decision_function", "predict")
+_SMALL = 200
+_SVM_UP_TO = 10_000
+
+
+@dataclass(frozen=True)
+class Base:
+    """One estimator of one modality, unfitted or fitted, and what of it is stacked."""
+
+    modality: str
+    name: str
+    estimator: Any
+    method: str
+    n_classes: int
+    fill: Any = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.modality}__{self.name}"
+
+    @property
+    def n_columns(self) -> int:
+        single = self.method == "predict" or (self.method == "decision_function" and self.n_classes == 2)
+        return 1 if single else self.n_classes
+
+    def fit(self, rows: Any, y: Any, weights: Any) -> "Base":
+        """Return a fitted copy."""
+        if self.n_classes and len(np.unique(y)) < 2:
+            # The rows hold one class: all that can be learnt is to say so.
+            return replace(self, estimator=DummyClassifier(strategy="prior").fit(rows, y))
+        fill = None
+        if not takes_nan(self.estimator) and not isinstance(rows, pd.DataFrame) and len(rows.shape) == 2:
+            fill = MeanFill().fit(rows)
+            rows = fill.transform(rows)
+        return replace(self, estimator=fit_weighted(clone(self.estimator), rows, y, weights), fill=fill)
+
+    def predict(self, rows: Any) -> Any:
+        """Return predictions (n_rows, n_columns) in the order of all classes; a class that was never seen has 0."""
+        rows = rows if self.fill is None else self.fill.transform(rows)
+        if isinstance(self.estimator, DummyClassifier):
+            sure = self.estimator.classes_[0]
+            if self.n_columns == 1:
+                return np.full((rows.shape[0], 1), sure if self.method == "predict" else 2.0 * sure - 1)
+            return np.tile(np.eye(self.n_columns)[sure], (rows.shape[0], 1))
+        raw = np.asarray(getattr(self.estimator, self.method)(rows), dtype=np.float64)
+        if self.n_columns == 1:
+            return raw.reshape(-1, 1)
+        raw = np.stack([-raw, raw], axis=1) if raw.ndim == 1 else raw
+        if raw.shape[1] == self.n_columns:
+            return raw
+        out = np.full((len(raw), self.n_columns), 0.0 if self.method == "predict_proba" else raw.min())
+        out[:, self.estimator.classes_] = raw
+        return out
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Estimators of one modality that share a preprocessing, which is fitted once for all of them."""
+
+    modality: str
+    prepare: Any
+    bases: tuple[Base, ...]
+
+    def fit(self, rows: Any, y: Any, weights: Any) -> "Branch":
+        """Return a fitted copy."""
+        prepare = None
+        if self.prepare is not None:
+            prepare = clone(self.prepare).fit(rows, y)
+            rows = prepare.transform(rows)
+        return replace(self, prepare=prepare, bases=tuple(base.fit(rows, y, weights) for base in self.bases))
+
+    def predict(self, rows: Any) -> list[Any]:
+        """Return the predictions (n_rows, n_columns) of each estimator."""
+        rows = rows if self.prepare is None else self.prepare.transform(rows)
+        return [base.predict(rows) for base in self.bases]
+
+    def named(self) -> list[tuple[str, Any]]:
+        """Return ``modality__name`` and the fitted estimator, with its preprocessing, of each."""
+        if self.prepare is None:
+            return [(base.key, base.estimator) for base in self.bases]
+        return [(base.key, make_pipeline(self.prepare, base.estimator)) for base in self.bases]
+
+
+def fit_branch(branch: Branch, values: Any, target: Any, weights: Any, split: Any, present: Any) -> Any:
+    """Fit a branch on a fold's training part and return its predictions of the test part.
+
+    Without a `split` it is fitted on all rows, and returned itself.
+    """
+    if split is None and present.all():
+        return branch.fit(values, target, weights)
+    train = np.flatnonzero(present) if split is None else split[0][present[split[0]]]
+    if not len(train):
+        raise ValueError(
+            f"modality {branch.modality!r} is missing for every sample of a fold's training part; use fewer folds, or "
+            "leave the modality out."
+        )
+    fitted = branch.fit(take(values, train), target[train], None if weights is None else weights[train])
+    if split is None:
+        return fitted
+    test = split[1][present[split[1]]]
+    if not len(test):
+        return [np.zeros((0, base.n_columns)) for base in branch.bases]
+    return fitted.predict(take(values, test))
+
+
+def fit_weighted(estimator: Any, X: Any, y: Any, weights: Any) -> Any:
+    if weights is None or not takes_weights(estimator):
+        return estimator.fit(X, y)
+    if isinstance(estimator, Pipeline):
+        return estimator.fit(X, y, **{f"{estimator.steps[-1][0]}__sample_weight": weights})
+    return estimator.fit(X, y, sample_weight=weights)
+
+
+def takes_weights(estimator: Any) -> bool:
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    # TransformedTargetRegressor hands weights on to its regressor.
+    return has_fit_parameter(getattr(last, "regressor", last), "sample_weight")
+
+
+def takes_nan(estimator: Any) -> bool:
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[0][1]
+    try:
+        return bool(get_tags(estimator).input_tags.allow_nan)
+    except (AttributeError, TypeError):
+        return True
+
+
+def default_inputs(
+    name: str, rows: Any, estimators: list[tuple[str, Any]], scale: bool, seed: int
+) -> list[tuple[Any, list[tuple[str, Any]]]]:
+    """Put default preprocessing before `estimators`, the linear one first: [(preprocessing, estimators), ...].
+
+    The linear model takes wide CSR as it is; the others want a narrow dense table. Where both are the same, it is
+    fitted once.
+    """
+    kind = kind_of(rows)
+    narrow = make_pipeline(
+        table_preprocessor(name, rows, scale=scale, project=True, random_state=seed),
+        FunctionTransformer(to_dense, accept_sparse=True),
+    )
+    if kind in ("text", "tokens", "table") or (kind == "sparse" and not (scale and holds_counts(rows))):
+        return [
+            (table_preprocessor(name, rows, scale=scale, random_state=seed), estimators[:1]),
+            (narrow, estimators[1:]),
+        ]
+    return [(narrow, estimators)]
+
+
+def default_classifiers(n_samples: int, *, calibrated: bool, seed: int) -> list[tuple[str, Any]]:
+    """Return the default classifiers of a modality with `n_samples`; `calibrated` where probabilities are averaged."""
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import SVC
+
+    n_trees = 50 if n_samples < _SMALL else 100
+    named: list[tuple[str, Any]] = [
+        ("lr", LogisticRegression(max_iter=1000)),
+        ("rf", RandomForestClassifier(n_trees, random_state=seed)),
+    ]
+    if n_samples >= _SMALL:
+        named.append(("hgb", HistGradientBoostingClassifier(**_boosting(n_samples), random_state=seed)))
+    if _SMALL <= n_samples <= _SVM_UP_TO:
+        named.append(("svm", CalibratedClassifierCV(SVC(), ensemble=False, cv=3) if calibrated else SVC()))
+    return named
+
+
+def default_regressors(n_samples: int, *, seed: int) -> list[tuple[str, Any]]:
+    """Return the default regressors of a modality with `n_samples`."""
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
+    from sklearn.linear_model import Ridge
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVR
+
+    n_trees = 50 if n_samples < _SMALL else 100
+    named: list[tuple[str, Any]] = [
+        ("ridge", Ridge()),
+        ("rf", RandomForestRegressor(n_trees, max_features=1 / 3, random_state=seed)),
+    ]
+    if n_samples >= _SMALL:
+        named.append(("hgb", HistGradientBoostingRegressor(**_boosting(n_samples), random_state=seed)))
+    if _SMALL <= n_samples <= _SVM_UP_TO:
+        named.append(("svm", TransformedTargetRegressor(SVR(), transformer=StandardScaler())))
+    return named
+
+
+def _boosting(n_samples: int) -> dict[str, Any]:
+    """Few small trees where data is scarce: boosting is one voice among several, and by far the slowest."""
+    if n_samples <= _SVM_UP_TO:
+        return {"max_iter": 30, "max_leaf_nodes": 8, "learning_rate": 0.3, "max_bins": 64, "early_stopping": False}
+    return {"max_iter": 100, "early_stopping": False}

@@ -1,0 +1,12 @@
+"""Looking at what was fitted: functions return a Bunch or a table, and Displays draw it."""
+
+from skfusion._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "FusionComparisonDisplay": "skfusion.inspection.plot.comparison:FusionComparisonDisplay",
+        "compare_fusions": "skfusion.inspection.comparison:compare_fusions",
+        "corrected_resampled_interval": "skfusion.inspection.comparison:corrected_resampled_interval",
+    },
+)

@@ -1,0 +1,1 @@
+"""Displays, one a file, in scikit-learn's style."""

@@ -1,0 +1,32 @@
+"""scikit-learn's own contract on every public estimator, without a skipped check."""
+
+import os
+
+from instances import INSTANCES, PUBLIC, instance
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import has_fit_parameter
+
+
+def checked():
+    if os.environ.get("SKFUSION_CHECK_DEFAULTS") == "1":
+        return [cls() for cls in PUBLIC.values()]
+    return [instance(key) for key in INSTANCES]
+
+
+def expected_failures(estimator):
+    if not has_fit_parameter(estimator, "sample_weight"):
+        return {}
+    reason = (
+        "a row of weight 2 is not the row twice: networks draw other minibatches and dropout, stacking other folds, and "
+        "extractors and scaling know no weights"
+    )
+    return {f"check_sample_weight_equivalence_on_{kind}_data": reason for kind in ("dense", "sparse")}
+
+
+@parametrize_with_checks(checked(), expected_failed_checks=expected_failures)
+def test_scikit_learn_accepts_it(estimator, check):
+    check(estimator)
+
+
+def test_every_public_estimator_has_an_instance():
+    assert {type(estimator).__name__ for estimator in INSTANCES.values()} == set(PUBLIC)
