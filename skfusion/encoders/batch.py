@@ -42,7 +42,7 @@ class Batch:
         if not n_more:
             return self
         modalities = {
-            name: ModalityBatch(*(None if t is None else _pad(t, n_more) for t in modality))
+            name: ModalityBatch._make(None if t is None else _pad(t, n_more) for t in modality)
             for name, modality in self.modalities.items()
         }
         return Batch(modalities, _pad(self.present, n_more))

@@ -1,8 +1,10 @@
 """Convolutional encoders: sequences to one token a step, images to one token a cell of a coarse grid."""
 
+import torch
 from torch import Tensor, nn
 
 from skfusion.encoders.batch import ModalityBatch, Tokens
+from skfusion.encoders.dropout import Dropout
 
 
 class Conv1d(nn.Module):
@@ -47,13 +49,13 @@ class Conv1d(nn.Module):
             self.norms.append(nn.LayerNorm(n_hidden))
             width = n_hidden
         self.activate = nn.GELU()
-        self.dropout = nn.Dropout(dropout_rate)
+        self.dropout = Dropout(dropout_rate)
         self.out = nn.Linear(width, n_latent)
 
     def forward(self, batch: ModalityBatch) -> Tokens:
         """Values (B, T, C) -> tokens (B, T, n_latent)."""
         real = batch.mask.unsqueeze(-1)  # (B, T, 1)
-        x = batch.values * real
+        x = torch.where(real, batch.values, 0.0)
         for convolution, norm in zip(self.convolutions, self.norms):
             x = norm(convolution(x.transpose(1, 2)).transpose(1, 2))  # (B, T, n_hidden)
             x = self.dropout(self.activate(x)) * real
@@ -101,7 +103,7 @@ class Conv2d(nn.Module):
                 nn.GELU(),
             ]
             channels = width
-        self.layers = nn.Sequential(*layers, nn.Dropout(dropout_rate))
+        self.layers = nn.Sequential(*layers, Dropout(dropout_rate))
         self.out = nn.Linear(channels, n_latent)
 
     def forward(self, batch: ModalityBatch) -> Tokens:

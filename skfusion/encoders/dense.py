@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from skfusion.encoders.batch import ModalityBatch, Tokens
+from skfusion.encoders.dropout import Dropout
 
 
 class Identity(nn.Module):
@@ -85,9 +86,9 @@ class MLP(nn.Module):
         super().__init__()
         (width,) = shape
         self.n_out = n_latent
-        layers: list[nn.Module] = [nn.Dropout(0.4 * dropout_rate)]
+        layers: list[nn.Module] = [Dropout(0.4 * dropout_rate)]
         for _ in range(n_layers):
-            layers += [nn.Linear(width, n_hidden), nn.LayerNorm(n_hidden), nn.GELU(), nn.Dropout(dropout_rate)]
+            layers += [nn.Linear(width, n_hidden), nn.LayerNorm(n_hidden), nn.GELU(), Dropout(dropout_rate)]
             width = n_hidden
         self.layers = nn.Sequential(*layers, nn.Linear(width, n_latent))
 

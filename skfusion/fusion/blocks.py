@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from skfusion.encoders.batch import Tokens, masked_mean
+from skfusion.encoders.dropout import Dropout
 from skfusion.fusion.output import FusionOutput
 
 
@@ -60,7 +61,7 @@ class Refine(nn.Module):
     def __init__(self, width: int, n_latent: int, dropout_rate: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.LayerNorm(width), nn.Dropout(dropout_rate), nn.Linear(width, n_latent), nn.GELU()
+            nn.LayerNorm(width), Dropout(dropout_rate), nn.Linear(width, n_latent), nn.GELU()
         )
 
     def forward(self, x: Tensor) -> Tensor:
