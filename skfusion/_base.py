@@ -1,12 +1,17 @@
 """What all estimators share: tags, nested parameters inside dicts, and a fit that loses nothing when it fails."""
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from sklearn.base import BaseEstimator
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+_fitting = ContextVar("_fitting", default=False)
 
 
 def fits(method: Method) -> Method:
@@ -17,13 +22,27 @@ def fits(method: Method) -> Method:
         before = vars(self).copy()
         try:
             self._validate_params()
-            return method(self, *args, **kwargs)
+            with _said_once():
+                return method(self, *args, **kwargs)
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
             raise
 
     return wrapper  # type: ignore[return-value]
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Inside the fit of a part, do not repeat what the outer fit has said of the same samples."""
+    nested, token = _fitting.get(), _fitting.set(True)
+    try:
+        with warnings.catch_warnings() if nested else nullcontext():
+            if nested:
+                warnings.filterwarnings("ignore", message="single values are missing", category=UserWarning)
+            yield
+    finally:
+        _fitting.reset(token)
 
 
 class FusionEstimator(BaseEstimator):

@@ -9,11 +9,14 @@ import numpy as np
 from sklearn.base import clone
 
 from skfusion._base import FusionEstimator
+from skfusion._stacking import takes_nan
 from skfusion.encoders import DEFAULTS, ENCODERS
 from skfusion.fusion import FUSIONS
 from skfusion.modalities import Modalities
-from skfusion.modalities.kinds import KINDS
-from skfusion.preprocessing import ChannelScaler, FittedOnPresent, present_rows, table_preprocessor
+from skfusion.modalities.kinds import KINDS, kind_of
+from skfusion.preprocessing import ChannelScaler, FittedOnPresent, MeanFill, present_rows, table_preprocessor
+
+_NUMBERS = ("dense", "sparse", "sequence", "image", "volume")
 
 
 def by_modality(parameter: str, spec: Any, names: list[str], default: Any = "auto") -> dict[str, Any]:
@@ -45,14 +48,22 @@ def is_transformer(spec: Any) -> bool:
 
 
 class ForModality:
-    """Feeds one modality to an extractor: as an array, or by name where the extractor is one of ours."""
+    """Feeds one modality to an extractor: as an array, or by name where the extractor is one of ours.
+
+    Single NaN are filled with the training mean, unless the extractor takes them; padding stays padding.
+    """
 
     def __init__(self, extractor: Any, name: str) -> None:
         self.extractor, self.name = extractor, name
         self.by_name = isinstance(getattr(extractor, "estimator", extractor), FusionEstimator)
+        self.fill: Any = None
 
     def fit(self, values: Any, y: Any = None) -> "ForModality":
         """Fit the extractor on the rows of the modality."""
+        kind = kind_of(values)
+        if not self.by_name and kind in _NUMBERS and not takes_nan(self.extractor):
+            axis = 2 if kind == "sequence" else 1
+            self.fill = (MeanFill() if kind in ("dense", "sparse") else ChannelScaler(axis, scale=False)).fit(values)
         self.extractor = self.extractor.fit(self._input(values), y)
         return self
 
@@ -65,7 +76,9 @@ class ForModality:
         return self.extractor.get_feature_names_out(*(() if self.by_name else (input_features,)))
 
     def _input(self, values: Any) -> Any:
-        return Modalities({self.name: values}) if self.by_name else values
+        if self.by_name:
+            return Modalities({self.name: values})
+        return values if self.fill is None else self.fill.transform(values)
 
 
 def fit_extractor(extractor: Any, X: Modalities, name: str, y: Any) -> FittedOnPresent:

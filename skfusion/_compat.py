@@ -6,8 +6,19 @@ from typing import Any
 
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
+from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
+from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
-__all__ = ["HasMethods", "integer", "optional", "options", "output_container", "real"]
+__all__ = [
+    "HasMethods",
+    "check_feature_names_in",
+    "check_sample_weight",
+    "integer",
+    "optional",
+    "options",
+    "output_container",
+    "real",
+]
 
 _EXTRAS = {"matplotlib": "plot", "mudata": "mudata"}
 

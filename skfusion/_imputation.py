@@ -12,7 +12,15 @@ from sklearn.decomposition import TruncatedSVD
 
 from skfusion.modalities import Modalities
 from skfusion.modalities.kinds import KINDS, Values, take
-from skfusion.preprocessing import N_COMPONENTS, WIDE, FittedOnPresent, MeanFill, present_rows, table_preprocessor, to_dense
+from skfusion.preprocessing import (
+    N_COMPONENTS,
+    WIDE,
+    FittedOnPresent,
+    MeanFill,
+    present_rows,
+    table_preprocessor,
+    to_dense,
+)
 
 NUMERIC = ("dense", "sparse", "sequence", "image", "volume")
 _CHUNK = 2**22
@@ -57,16 +65,16 @@ class Neighbors:
 
     def fit(self, X: Modalities, names: list[str]) -> "Neighbors":
         """Keep the training samples, and learn the scaling."""
-        self.tables_ = {}
+        self.tables_, self.means_, self.values_ = {}, {}, {}
         for column, name in enumerate(X.names):
             rows = present_rows(X[name], X.present[:, column])
             preprocessor = table_preprocessor(name, rows, project=True, random_state=self.random_state)
             self.tables_[name] = FittedOnPresent(preprocessor, rows)
+            if name in names and X.kind(name) in NUMERIC:
+                fill = MeanFill().fit(flat(rows))
+                self.means_[name], self.values_[name] = fill.means_, fill.transform(flat(X[name]))
         self.X_ = X
         self.scaled_ = self._scaled(X)
-        numeric = [name for name in names if X.kind(name) in NUMERIC]
-        self.means_ = Constant().fit(X, numeric).means_
-        self.values_ = {name: MeanFill().fit(flat(X[name])).transform(flat(X[name])) for name in numeric}
         return self
 
     def _scaled(self, X: Modalities) -> list[Any]:

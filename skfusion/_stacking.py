@@ -10,10 +10,10 @@ from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
-from sklearn.utils.validation import has_fit_parameter
 
+from skfusion._targets import fit_with
 from skfusion.modalities.kinds import kind_of, take
-from skfusion.preprocessing import MeanFill, holds_counts, table_preprocessor, to_dense
+from skfusion.preprocessing import MeanFill, holds_counts, present_rows, table_preprocessor, to_dense
 
 METHODS = ("predict_proba", "decision_function", "predict")
 _SMALL = 200
@@ -33,10 +33,12 @@ class Base:
 
     @property
     def key(self) -> str:
+        """The name in `estimators_`."""
         return f"{self.modality}__{self.name}"
 
     @property
     def n_columns(self) -> int:
+        """Width of the predictions."""
         single = self.method == "predict" or (self.method == "decision_function" and self.n_classes == 2)
         return 1 if single else self.n_classes
 
@@ -49,7 +51,7 @@ class Base:
         if not takes_nan(self.estimator) and not isinstance(rows, pd.DataFrame) and len(rows.shape) == 2:
             fill = MeanFill().fit(rows)
             rows = fill.transform(rows)
-        return replace(self, estimator=fit_weighted(clone(self.estimator), rows, y, weights), fill=fill)
+        return replace(self, estimator=fit_with(clone(self.estimator), rows, y, sample_weight=weights), fill=fill)
 
     def predict(self, rows: Any) -> Any:
         """Return predictions (n_rows, n_columns) in the order of all classes; a class that was never seen has 0."""
@@ -103,38 +105,24 @@ def fit_branch(branch: Branch, values: Any, target: Any, weights: Any, split: An
 
     Without a `split` it is fitted on all rows, and returned itself.
     """
-    if split is None and present.all():
-        return branch.fit(values, target, weights)
-    train = np.flatnonzero(present) if split is None else split[0][present[split[0]]]
+    if split is None:
+        rows = present_rows(values, present)
+        return branch.fit(rows, target[present], None if weights is None else weights[present])
+    train = split[0][present[split[0]]]
     if not len(train):
         raise ValueError(
             f"modality {branch.modality!r} is missing for every sample of a fold's training part; use fewer folds, or "
             "leave the modality out."
         )
     fitted = branch.fit(take(values, train), target[train], None if weights is None else weights[train])
-    if split is None:
-        return fitted
     test = split[1][present[split[1]]]
     if not len(test):
         return [np.zeros((0, base.n_columns)) for base in branch.bases]
     return fitted.predict(take(values, test))
 
 
-def fit_weighted(estimator: Any, X: Any, y: Any, weights: Any) -> Any:
-    if weights is None or not takes_weights(estimator):
-        return estimator.fit(X, y)
-    if isinstance(estimator, Pipeline):
-        return estimator.fit(X, y, **{f"{estimator.steps[-1][0]}__sample_weight": weights})
-    return estimator.fit(X, y, sample_weight=weights)
-
-
-def takes_weights(estimator: Any) -> bool:
-    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-    # TransformedTargetRegressor hands weights on to its regressor.
-    return has_fit_parameter(getattr(last, "regressor", last), "sample_weight")
-
-
 def takes_nan(estimator: Any) -> bool:
+    """Whether `estimator`, or the first step of a Pipeline, says that it takes NaN."""
     while isinstance(estimator, Pipeline):
         estimator = estimator.steps[0][1]
     try:

@@ -4,10 +4,13 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn import config_context
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import has_fit_parameter
 
+from skfusion._compat import check_sample_weight
 from skfusion.modalities import Modalities
 
 
@@ -57,7 +60,7 @@ def training_set(
         check_consistent_length(X, groups)
     keep = np.ones(len(X), dtype=bool)
     if sample_weight is not None:
-        sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        sample_weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         keep = sample_weight > 0
         if not keep.any():
             raise ValueError("sample_weight is 0 for every sample; due is at least one positive weight.")
@@ -81,6 +84,22 @@ def drop_empty(X: Modalities, keep: Any) -> Any:
             stacklevel=4,
         )
     return keep & ~empty
+
+
+def takes(estimator: Any, name: str) -> bool:
+    """Whether `estimator`, or the last step of a Pipeline, is fitted with the metadata `name`."""
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    # TransformedTargetRegressor hands weights on to its regressor.
+    return bool(has_fit_parameter(getattr(last, "regressor", last), name))
+
+
+def fit_with(estimator: Any, X: Any, y: Any, **metadata: Any) -> Any:
+    """Fit with what of `metadata` is given and known to the estimator."""
+    prefix = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
+    known = {prefix + k: value for k, value in metadata.items() if value is not None and takes(estimator, k)}
+    # A part gets its metadata by name, whether or not the user routes those of the whole.
+    with config_context(enable_metadata_routing=False):
+        return estimator.fit(X, y, **known)
 
 
 def encode_classes(y: Any) -> tuple[Any, Any]:

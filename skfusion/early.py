@@ -7,11 +7,11 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import svds
 from sklearn.base import TransformerMixin
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
 from skfusion._build import by_modality, fit_extractor, is_module, is_transformer, training_rows
-from skfusion._compat import options
+from skfusion._compat import check_feature_names_in, options
 from skfusion._targets import drop_empty
 from skfusion.extractors import Autoencoder, FrozenModule
 from skfusion.modalities import Modalities, check_modalities
@@ -140,7 +140,8 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
                 "or transformers that bring them to one width."
             )
         self.weights_ = self._find_weights(tables, X.present)
-        self._n_features_out = self._combine(tables, X.present).shape[1]
+        fused = self._combine(tables, X.present)
+        self._n_features_out, self._gives_csr = fused.shape[1], sparse.issparse(fused)
         return self
 
     def _fit_one(self, X: Modalities, name: str, spec: Any, y: Any) -> FittedOnPresent:
@@ -175,7 +176,11 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
         """
         check_is_fitted(self)
         X = check_modalities(self, X, reset=False)
-        return self._combine(self._tables(X), X.present)
+        fused = self._combine(self._tables(X), X.present)
+        # What follows was fitted on one of the two, however many values these samples store.
+        if sparse.issparse(fused) == self._gives_csr:
+            return fused
+        return sparse.csr_matrix(fused) if self._gives_csr else fused.toarray()
 
     def _tables(self, X: Modalities) -> dict[str, Any]:
         tables = {}
@@ -218,15 +223,13 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
             # A sample with nothing present is the fusion of all training means.
             anyone = present.any(axis=1, keepdims=True)
             counted = present | ~anyone
-            stacked = np.stack(
-                [
-                    np.where(counted[:, [column]], to_dense(self._fill(table, present[:, column], name)), np.nan)
-                    for column, (name, table) in enumerate(tables.items())
-                ]
-            )  # (M, n, D)
-            fused = _reduce(str(self.method), stacked, counted, np.array(list(self.weights_.values())))
+            filled = [
+                self._fill(table, present[:, column], name) for column, (name, table) in enumerate(tables.items())
+            ]
+            fused = _reduce(str(self.method), filled, counted, np.array(list(self.weights_.values())))
         if self.add_indicator:
-            fused = side_by_side([fused, (~present).astype(np.float64)])
+            missing = (~present).astype(np.float64)
+            fused = side_by_side([fused, sparse.csr_matrix(missing) if sparse.issparse(fused) else missing])
         return fused
 
     def _fill(self, table: Any, present: Any, name: str) -> Any:
@@ -265,7 +268,7 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
         n_fused = self._n_features_out - (len(self.modality_names_in_) if self.add_indicator else 0)
         alone = list(self.transformers_) == [SINGLE]
         if alone:
-            input_features = _check_feature_names_in(self, input_features)
+            input_features = check_feature_names_in(self, input_features)
         if self.method == "concat":
             for name in self.transformers_:
                 columns = self._columns_out(name, input_features if alone else None)
@@ -292,20 +295,41 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
         return columns if len(columns) == width else [str(i) for i in range(width)]
 
 
-def _reduce(method: str, stacked: Any, present: Any, weights: Any) -> Any:
-    """(M, n, D) with NaN where missing, present (n, M), weights (M,) -> (n, D)."""
-    scaled = stacked * weights[:, None, None]
-    if method == "max":
-        return np.nanmax(scaled, axis=0)
-    if method == "product":
-        return np.nanprod(scaled, axis=0)
-    total = np.nansum(scaled, axis=0)
+def _reduce(method: str, tables: list[Any], present: Any, weights: Any) -> Any:
+    """M tables (n, D), present (n, M), weights (M,) -> (n, D), over the modalities present; CSR where all are."""
+    if not all(sparse.issparse(table) for table in tables):
+        tables = [to_dense(table) for table in tables]
+    fused, begun = None, np.zeros(len(present), dtype=bool)
+    for table, there, weight in zip(tables, present.T, weights):
+        own = _scale_rows(table, there * weight)
+        # One that is missing adds nothing but zeros, which are no factor and no maximum.
+        together = None if fused is None or method not in _JOIN else _JOIN[method](fused, own)
+        fused = own if fused is None else fused + own
+        if together is not None:
+            both = begun & there
+            fused = _scale_rows(together, both) + _scale_rows(fused, ~both)
+        begun |= there
+    if method in _JOIN:
+        return fused
     share = present @ weights
     if (share == 0).any():
         raise ValueError(f"weights {weights.tolist()} add up to 0 over the modalities of some sample.")
-    if method == "mean":
-        return total / share[:, None]
-    return total * (weights.sum() / share)[:, None]
+    return _scale_rows(fused, 1 / share if method == "mean" else weights.sum() / share)
+
+
+_JOIN = {
+    "max": lambda a, b: a.maximum(b) if sparse.issparse(a) else np.maximum(a, b),
+    "product": lambda a, b: a.multiply(b).tocsr() if sparse.issparse(a) else a * b,
+}
+
+
+def _scale_rows(table: Any, factors: Any) -> Any:
+    """Rows of a table (n, D) times factors (n,); a factor of 0 gives zeros."""
+    if not sparse.issparse(table):
+        return table * factors[:, None]
+    out = table.astype(np.float64)
+    out.data *= np.repeat(factors, np.diff(out.indptr))
+    return out
 
 
 def _first_singular_value(table: Any) -> float:

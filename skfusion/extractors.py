@@ -18,7 +18,7 @@ class FrozenModule(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     Parameters
     ----------
     module : nn.Module
-        Takes float32 (B, …) and gives (B, D). It is copied at fit.
+        Takes float32 (B, …), zeros where a sequence is padded, and gives (B, D). It is copied at fit.
     device : str or torch.device, default="auto"
         Where it runs.
     """
@@ -48,8 +48,8 @@ class FrozenModule(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         with torch.inference_mode():
             for start in range(0, X.shape[0], _BATCH):
                 rows = X[start : start + _BATCH]
-                rows = rows.toarray() if sparse.issparse(rows) else rows
-                batch = torch.from_numpy(np.array(rows, dtype=np.float32)).to(device)
+                rows = np.array(rows.toarray() if sparse.issparse(rows) else rows, dtype=np.float32)
+                batch = torch.from_numpy(np.where(np.isnan(rows), np.float32(0), rows)).to(device)
                 parts.append(self.module_(batch).flatten(1).cpu().numpy())
         return np.concatenate(parts)
 

@@ -9,16 +9,16 @@ from scipy import sparse
 from sklearn.base import TransformerMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
 from skfusion._build import require_present
-from skfusion._compat import HasMethods, integer, options, output_container
+from skfusion._compat import HasMethods, check_feature_names_in, integer, options, output_container
 from skfusion._imputation import NUMERIC, Constant, Conversion, Neighbors, flat
 from skfusion._targets import drop_empty
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.check import SINGLE
-from skfusion.preprocessing import MeanFill, side_by_side
+from skfusion.preprocessing import MeanFill, present_rows, side_by_side
 
 
 class ModalityImputer(TransformerMixin, FusionEstimator):
@@ -119,14 +119,14 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         X = X if keep.all() else X[keep]
         for column, name in enumerate(X.names):
             require_present(name, X.present[:, column])
-        # What is not numeric can be copied from a neighbour alone; elsewhere it must be complete.
-        names = [n for n in X.names if X.kind(n) in NUMERIC or self.strategy == "knn"]
-        self.strategy_ = self._build().fit(X, names)
         self._single_fills = {
-            name: MeanFill().fit(flat(X[name] if p.all() else X[name][p]))
-            for name, p in zip(X.names, X.present.T)
+            name: MeanFill().fit(flat(present_rows(X[name], present)))
+            for name, present in zip(X.names, X.present.T)
             if X.kind(name) in NUMERIC
         }
+        # What is not numeric can be copied from a neighbour alone; elsewhere it must be complete.
+        names = [n for n in X.names if X.kind(n) in NUMERIC or self.strategy == "knn"]
+        self.strategy_ = self._build().fit(self._with_singles_filled(X), names)
         self._output_names = self._names_out(X)
         return self
 
@@ -207,7 +207,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         for column, name in enumerate(X.names):
             if X.kind(name) not in NUMERIC:
                 continue
-            known = X[np.flatnonzero(X.present[:, column])]
+            known = self._with_singles_filled(X[np.flatnonzero(X.present[:, column])])
             if len(known) < 2:
                 scores[name] = float("nan")
                 continue
@@ -220,15 +220,11 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         return scores
 
     def _complete(self, X: Modalities) -> Modalities:
+        X = self._with_singles_filled(X)
         data = {}
         for column, name in enumerate(X.names):
-            present = X.present[:, column]
-            numeric = name in self._single_fills
-            values = X[name]
-            gone = np.flatnonzero(~present)
-            if numeric:
-                values = self._fill_singles(name, values)
-            if len(gone) and (numeric or self.strategy == "knn"):
+            values, gone = X[name], np.flatnonzero(~X.present[:, column])
+            if len(gone) and (name in self._single_fills or self.strategy == "knn"):
                 values = _put(values, gone, self.strategy_.fill(X[gone], name))
             elif len(gone):
                 raise ValueError(
@@ -237,22 +233,26 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
                 )
             data[name] = values
         everything = np.ones_like(X.present)
-        return Modalities._of(data, {name: X._columns[name] for name in X.names}, everything, X.sample_ids)
+        return Modalities._of(data, X._columns, everything, X.sample_ids)
 
-    def _fill_singles(self, name: str, values: Any) -> Any:
-        table = flat(values)
-        filled = self._single_fills[name].transform(table)
-        return filled if filled is table else filled.reshape(values.shape) if not sparse.issparse(filled) else filled
+    def _with_singles_filled(self, X: Modalities) -> Modalities:
+        """Fill single NaN, so that what converts or compares the present modalities sees what is handed out."""
+        data = {
+            name: _fill_singles(self._single_fills[name], X[name]) if name in self._single_fills else X[name]
+            for name in X.names
+        }
+        return Modalities._of(data, X._columns, X.present, X.sample_ids)
 
     def _like(self, X: Any, filled: Modalities) -> Any:
         """Bring what was filled to the form of `X`: one table stays one."""
-        if isinstance(X, (Modalities, Mapping)) or hasattr(X, "obs_names"):
+        several = isinstance(X, (Modalities, Mapping)) or hasattr(X, "obs_names")
+        if several and not sparse.issparse(X):  # a dok_matrix is a dict as well
             return filled
         if isinstance(X, pd.DataFrame):
             return self._like_frame(X, filled)
         if not isinstance(self.modalities, Mapping):
             return filled[filled.names[0]]
-        table = sparse.lil_array(X) if sparse.issparse(X) else np.array(X, dtype=np.float64)
+        table: Any = sparse.lil_array(X) if sparse.issparse(X) else np.array(X, dtype=np.float64)
         for name, columns in self._selection_.positions.items():
             table[:, columns] = filled[name]
         return table.tocsr() if sparse.issparse(table) else table
@@ -303,8 +303,21 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         """
         check_is_fitted(self)
         if list(self.modality_names_in_) == [SINGLE] and len(self._modality_specs_[SINGLE].shape) == 1:
-            return _check_feature_names_in(self, input_features)
+            return check_feature_names_in(self, input_features)
         return np.array(self._output_names, dtype=object)
+
+
+def _fill_singles(fill: MeanFill, values: Any) -> Any:
+    table = flat(values)
+    filled = fill.transform(table)
+    if sparse.issparse(filled):
+        return filled
+    if filled is table:
+        return values
+    filled = filled.reshape(values.shape)
+    if filled.ndim == 3:
+        filled[np.isnan(values).all(axis=2)] = np.nan  # padding stays padding
+    return filled
 
 
 def _put(values: Any, rows: Any, filled: Any) -> Any:

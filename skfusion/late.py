@@ -11,14 +11,14 @@ from joblib import Parallel, delayed
 from scipy import sparse
 from sklearn.base import ClassifierMixin, RegressorMixin, clone
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
-from skfusion._build import by_modality, require_present
+from skfusion._build import by_modality, training_rows
 from skfusion._combine import AVERAGES, combine, fit_weights
 from skfusion._compat import HasMethods, options
 from skfusion._stacking import (
@@ -29,10 +29,8 @@ from skfusion._stacking import (
     default_inputs,
     default_regressors,
     fit_branch,
-    fit_weighted,
-    takes_weights,
 )
-from skfusion._targets import class_prior, training_set
+from skfusion._targets import class_prior, fit_with, takes, training_set
 from skfusion.early import EarlyFusionTransformer
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.kinds import take
@@ -64,7 +62,7 @@ class _LateFusion(FusionEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights; those of weight 0 are left out. Estimators that know no weights are fitted without, with a warning.
         groups : array-like of shape (n_samples,), default=None
-            Donors, patients and the like, for a `cv` that keeps them whole.
+            Donors, patients and the like, which folds keep whole, unless `cv` is a splitter that does not.
 
         Returns
         -------
@@ -83,7 +81,8 @@ class _LateFusion(FusionEstimator):
         )
         X, target = data.X, self._learn_target(data.y, data.sample_weight)
         if self._is_constant:
-            self.estimators_, self.oof_predictions_, self.oof_scores_ = {}, {}, pd.Series(dtype=float)
+            self._branches, self.estimators_ = [], {}
+            self._publish(original, data, [], target)
             return self
         self._averages = isinstance(self.final_estimator, str)
         branches = self._resolve(X)
@@ -92,7 +91,7 @@ class _LateFusion(FusionEstimator):
         weights = data.sample_weight
         self._check_weights_known(bases, weights)
         present = {name: X.present[:, column] for column, name in enumerate(X.names)}
-        tasks = [(branch, None) for branch in branches] + [(branch, split) for split in splits for branch in branches]
+        tasks: list[tuple[Branch, Any]] = [(branch, split) for split in [None, *splits] for branch in branches]
         results = Parallel(n_jobs=self.n_jobs, verbose=int(self.verbose))(
             delayed(fit_branch)(branch, X[branch.modality], target, weights, split, present[branch.modality])
             for branch, split in tasks
@@ -113,16 +112,15 @@ class _LateFusion(FusionEstimator):
         self._publish(original, data, out_of_fold, target)
         return self
 
-    # ---- estimators
+    # estimators
 
     def _resolve(self, X: Modalities) -> list[Branch]:
         """Return what is to be fitted: the estimators of each modality, behind their preprocessing."""
         specs = by_modality("estimators", self.estimators, X.names, default=None)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         branches = []
-        for column, (name, spec) in enumerate(specs.items()):
-            present = require_present(name, X.present[:, column])
-            rows = X[name] if present.all() else take(X[name], np.flatnonzero(present))
+        for name, spec in specs.items():
+            rows, _ = training_rows(X, name)
             if spec is None:
                 behind = default_inputs(name, rows, self._default_estimators(rows.shape[0], seed), self.scale, seed)
             else:
@@ -155,24 +153,27 @@ class _LateFusion(FusionEstimator):
     def _splits(self, X: Modalities, target: Any, groups: Any) -> list[tuple[Any, Any]]:
         cv = self.cv
         if cv is None or isinstance(cv, numbers.Integral):
-            # Rare classes and few samples take fewer folds rather than failing.
+            # Rare classes, few samples and few groups take fewer folds rather than failing.
             most = int(np.bincount(target).max()) if self._is_classifier else len(X)
+            most = most if groups is None else min(most, len(np.unique(groups)))
             cv = min(int(cv or 5), most)
             if cv < 2:
-                raise ValueError(f"n_samples={len(X)} is too few for folds: a class needs 2 samples.")
+                raise ValueError(f"n_samples={len(X)} is too few for folds: a class needs 2 samples, in 2 groups.")
+            if groups is not None:
+                cv = StratifiedGroupKFold(cv) if self._is_classifier else GroupKFold(cv)
         splitter = check_cv(cv, target, classifier=self._is_classifier)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
             return list(splitter.split(np.zeros((len(X), 1)), target, groups))
 
     def _check_weights_known(self, bases: list[Base], weights: Any) -> None:
-        unknown = sorted({base.key for base in bases if not takes_weights(base.estimator)})
+        unknown = sorted({base.key for base in bases if not takes(base.estimator, "sample_weight")})
         if weights is not None and unknown:
             warnings.warn(
                 f"sample_weight is not known to {unknown}, which are fitted without.", UserWarning, stacklevel=4
             )
 
-    # ---- the final estimator
+    # the final estimator
 
     def _fit_final(self, X: Modalities, target: Any, weights: Any, out_of_fold: list[Any], covered: Any) -> None:
         if self._averages:
@@ -190,7 +191,7 @@ class _LateFusion(FusionEstimator):
             features, target = features[covered], target[covered]
             weights = None if weights is None else weights[covered]
         final = self._default_final() if self.final_estimator is None else clone(self.final_estimator)
-        self.final_estimator_ = fit_weighted(final, features, target, weights)
+        self.final_estimator_ = fit_with(final, features, target, sample_weight=weights)
 
     def _features(self, X: Modalities, predictions: list[Any]) -> Any:
         """Lay base predictions, who lacks what, and with passthrough the values side by side."""
@@ -228,14 +229,15 @@ class _LateFusion(FusionEstimator):
 
     def _publish(self, original: Modalities, data: Any, out_of_fold: list[Any], target: Any) -> None:
         """Keep out-of-fold predictions in the rows of the X that came, and their scores."""
-        self.oof_predictions_, scores = {}, {}
+        self.oof_predictions_: dict[str, Any] = {}
+        scores = {}
         for base, predictions in zip(self._bases, out_of_fold):
             whole = np.full((len(original), predictions.shape[1]), np.nan)
             whole[data.kept] = predictions
             self.oof_predictions_[base.key] = whole
             there = ~np.isnan(predictions[:, 0])
             scores[base.key] = self._score_base(base, predictions[there], target[there]) if there.any() else np.nan
-        self.oof_scores_ = pd.Series(scores, name=self._score_name)
+        self.oof_scores_ = pd.Series(scores, name=self._score_name, dtype=float)
 
     def _predictable(self, X: Any) -> tuple[Modalities, Any]:
         check_is_fitted(self)
@@ -268,7 +270,7 @@ class LateFusionStacker(ClassifierMixin, _LateFusion):
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take.
     cv : int, splitter or iterable, default=5
-        Folds; an integer is stratified, and lowered where no class has so many samples.
+        Folds; an integer is stratified, keeps groups whole, and is lowered where no class has so many samples.
     stack_method : {"auto", "predict_proba", "decision_function", "predict"}, default="auto"
         What of a base is stacked; "auto" takes the first of these that it has.
     passthrough : bool, default=False

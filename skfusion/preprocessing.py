@@ -31,6 +31,7 @@ class MeanFill(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None) -> "MeanFill":
         """Learn the mean of each column of `X` (n_samples, n_features); 0 for a column without a value."""
+        sums: Any
         if sparse.issparse(X):
             gone = X.copy()
             gone.data = np.isnan(gone.data)
@@ -197,15 +198,22 @@ class ChannelScaler(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> Any:
-        """Return float32 of the same shape."""
+        """Return the same shape; float32 where it is scaled, else the dtype that came."""
+        if not self.scale:
+            gone = _single_gaps(X)
+            return np.where(gone, self.mean_.astype(X.dtype), X) if gone.any() else X
         centred = (X - self.mean_).astype(np.float32)
-        gone = np.isnan(centred)
-        if gone.any():
-            padding = gone.all(axis=2, keepdims=True) if X.ndim == 3 else np.zeros(1, bool)
-            centred = np.where(gone & ~padding, np.float32(0), centred)
-        if self.scale:
-            return centred / self.scale_.astype(np.float32)
-        return centred + self.mean_.astype(np.float32)
+        gone = _single_gaps(centred)
+        centred = np.where(gone, np.float32(0), centred) if gone.any() else centred
+        return centred / self.scale_.astype(np.float32)
+
+
+def _single_gaps(X: Any) -> Any:
+    """Where sequences, images or volumes are NaN, but for time steps that are NaN as a whole."""
+    if X.dtype.kind != "f":
+        return np.zeros(1, dtype=bool)
+    gone = np.isnan(X)
+    return gone & ~gone.all(axis=2, keepdims=True) if X.ndim == 3 else gone
 
 
 def holds_counts(values: Values) -> bool:

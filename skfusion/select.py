@@ -6,11 +6,11 @@ import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
 from skfusion._compat import HasMethods, options
-from skfusion._targets import class_prior, training_set
+from skfusion._targets import class_prior, fit_with, training_set
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.check import SINGLE
 
@@ -77,13 +77,10 @@ class _Fusion(FusionEstimator):
                 value = getattr(self, name, default)
                 if name in inner.get_params(deep=False) and getattr(inner, name) == default and value is not default:
                     inner.set_params(**{name: value})
-        options = {}
-        last = part.steps[-1][1] if isinstance(part, Pipeline) else part
-        for name, value in {"sample_weight": data.sample_weight, "groups": data.groups}.items():
-            if value is not None and has_fit_parameter(last, name):
-                options[f"{part.steps[-1][0]}__{name}" if isinstance(part, Pipeline) else name] = value
+        self.estimator_: Any = None
         if not self._is_constant:
-            self.estimator_ = part.fit(_inner(data.X), data.y, **options)
+            metadata = {"sample_weight": data.sample_weight, "groups": data.groups}
+            self.estimator_ = fit_with(part, _inner(data.X), data.y, **metadata)
         return self
 
     def _checked(self, X: Any) -> tuple[Modalities, Any]:
@@ -117,8 +114,8 @@ class FusionClassifier(ClassifierMixin, _Fusion):
 
     Attributes
     ----------
-    estimator_ : classifier
-        The fitted part.
+    estimator_ : classifier or None
+        The fitted part; None where there was one class.
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     modality_names_in_, n_features_by_modality_, n_features_in_

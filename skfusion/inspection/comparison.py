@@ -23,15 +23,12 @@ from sklearn.model_selection import (
     StratifiedKFold,
     check_cv,
 )
-from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import has_fit_parameter
 
 from skfusion._base import FusionEstimator
-from skfusion.modalities import Modalities, check_modalities
-
-_STACKING_FOLDS = 5
+from skfusion._targets import fit_with
+from skfusion.modalities import Modalities, align, check_modalities
 
 
 def compare_fusions(
@@ -144,23 +141,23 @@ def compare_fusions(
     y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
     check_consistent_length(X, y)
     if groups is not None:
+        align.check_same_order("groups", X.sample_ids, groups)
         groups = column_or_1d(groups)
         check_consistent_length(X, groups)
     if isinstance(random_state, np.random.RandomState):
         random_state = random_state.randint(np.iinfo(np.int32).max)
     _check_estimators(estimators, single, X.names)
+    _check_options(scoring, confidence, error_score)
     classify = _is_classification(y, [*(estimators or {}).values(), single])
     splits = _folds(cv, y, groups, classify, random_state)
     if estimators is None:
-        estimators = _default_fusions(classify, splits, groups, random_state)
+        estimators = _default_fusions(classify, random_state)
     candidates = {
         **{name: _Candidate("single", _alone(single, classify, random_state), X.select([name])) for name in X.names},
         **{name: _Candidate("fusion", estimator, X) for name, estimator in estimators.items()},
     }
     if scoring is None:
         scoring = "accuracy" if classify else "r2"
-    elif not isinstance(scoring, str) and not callable(scoring):
-        raise ValueError(f"scoring is {scoring!r}; due is one metric, the name of a scorer or a callable.")
     scorer = check_scoring(candidates[X.names[0]].estimator, scoring)
     _warn_of_empty_samples(X)
 
@@ -223,8 +220,7 @@ def corrected_resampled_interval(
         raise ValueError(f"differences has shape {d.shape}; due is (n_splits,), one a fold.")
     if not n_train > 0 or not n_test >= 0:
         raise ValueError(f"n_train is {n_train} and n_test {n_test}; due are a positive number and one from 0 on.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; due is a number between 0 and 1.")
+    _check_confidence(confidence)
     if len(d) < 2 or np.isnan(d).any():
         return np.nan, np.nan
     error = np.sqrt((1 / len(d) + n_test / n_train) * d.var(ddof=1))
@@ -276,6 +272,19 @@ def _check_estimators(estimators: Any, single: Any, names: list[str]) -> None:
         )
 
 
+def _check_options(scoring: Any, confidence: float, error_score: Any) -> None:
+    if scoring is not None and not isinstance(scoring, str) and not callable(scoring):
+        raise ValueError(f"scoring is {scoring!r}; due is one metric, the name of a scorer or a callable.")
+    if error_score != "raise" and not isinstance(error_score, Real):
+        raise ValueError(f"error_score is {error_score!r}; due is 'raise' or a number, such as np.nan.")
+    _check_confidence(confidence)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; due is a number between 0 and 1, such as 0.95.")
+
+
 def _is_classification(y: Any, given: list[Any]) -> bool:
     """Whether the candidates classify: as the given ones do, since whole numbers may be classes or amounts."""
     if any(estimator is not None and is_regressor(estimator) for estimator in given):
@@ -307,18 +316,11 @@ def _folds(cv: Any, y: Any, groups: Any, classify: bool, seed: Any) -> list[tupl
     return splits
 
 
-def _default_fusions(classify: bool, splits: Any, groups: Any, seed: Any) -> dict[str, Any]:
-    from skfusion import FusionClassifier, FusionRegressor, LateFusionRegressor, LateFusionStacker
+def _default_fusions(classify: bool, seed: Any) -> dict[str, Any]:
+    from skfusion import FusionClassifier, FusionRegressor
 
     Fusion = FusionClassifier if classify else FusionRegressor
-    late = None
-    if groups is not None:
-        # Stacking by an integer does not know groups; folds within folds need as many groups as folds.
-        n_folds = min(_STACKING_FOLDS, *(len(np.unique(groups[train])) for train, _ in splits))
-        if n_folds > 1:
-            Whole, Late = (StratifiedGroupKFold, LateFusionStacker) if classify else (GroupKFold, LateFusionRegressor)
-            late = Late(cv=Whole(n_folds))
-    return {name: Fusion(name, late=late, random_state=seed) for name in ("early", "joint", "late")}
+    return {name: Fusion(name, random_state=seed) for name in ("early", "joint", "late")}
 
 
 def _alone(single: Any, classify: bool, seed: Any) -> Any:
@@ -341,12 +343,11 @@ def _fit_and_score(
         if not len(train):
             raise ValueError(f"no training sample of this fold has any of the modalities {X.names}.")
         estimator = clone(candidate.estimator)
-        options = {} if groups is None else _groups_for(estimator, groups[train])
         with warnings.catch_warnings():
             # Said once for the whole of X, when it was read.
             warnings.filterwarnings("ignore", message="single values are missing", category=UserWarning)
             start = time.perf_counter()
-            estimator.fit(X[train], y[train], **options)
+            _fit(estimator, X[train], y[train], None if groups is None else groups[train])
             fitted = time.perf_counter()
             score = float(scorer(estimator, X[test], y[test]))
     except Exception as error:
@@ -357,13 +358,10 @@ def _fit_and_score(
     return _Fit(score, fitted - start, time.perf_counter() - fitted)
 
 
-def _groups_for(estimator: Any, groups: Any) -> dict[str, Any]:
-    """Return `groups` as a keyword of ``fit``, where the estimator knows it."""
-    if isinstance(estimator, Pipeline):
-        step, last = estimator.steps[-1]
-        return {f"{step}__groups": groups} if has_fit_parameter(last, "groups") else {}
-    by_splitter = isinstance(estimator, GridSearchCV | RandomizedSearchCV) and hasattr(estimator.cv, "split")
-    return {"groups": groups} if by_splitter or has_fit_parameter(estimator, "groups") else {}
+def _fit(estimator: Any, X: Any, y: Any, groups: Any) -> Any:
+    """Fit with `groups`, where the estimator knows them, as a search does whose `cv` is a splitter."""
+    search = isinstance(estimator, GridSearchCV | RandomizedSearchCV) and hasattr(estimator.cv, "split")
+    return estimator.fit(X, y, groups=groups) if search else fit_with(estimator, X, y, groups=groups)
 
 
 def _with_progress(fits: Iterator[_Fit], total: int, verbose: int) -> Iterator[_Fit]:

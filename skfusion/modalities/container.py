@@ -72,7 +72,7 @@ class Modalities:
         if present is not None:
             self._set_present(self.present & check_present(present, self.names, len(self), self.sample_ids))
 
-    # ---- construction from elsewhere
+    # construction from elsewhere
 
     @classmethod
     def from_frames(cls, frames: Mapping[str, Any], join: str | None = None) -> Self:
@@ -229,7 +229,7 @@ class Modalities:
         vars(self).update(state)
         self._set_present(self.present)
 
-    # ---- reading
+    # reading
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -319,7 +319,7 @@ class Modalities:
             lines.append(f"  {name}: {self.kind(name)} {tuple(values.shape[1:])}{dtype}, present in {share:.0%}")
         return "\n".join(lines)
 
-    # ---- what a Modalities is not
+    # what a Modalities is not
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
         raise TypeError(

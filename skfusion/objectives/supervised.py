@@ -1,5 +1,6 @@
 """The supervised loss of a joint network."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -52,7 +53,7 @@ class Supervised(nn.Module):
         else:
             parts = prediction.split(self.n_classes, dim=1)
             losses = [self._each(part, target[:, k]) for k, part in enumerate(parts)]
-        each = sum(loss if loss.ndim == 1 else loss.flatten(1).mean(1) for loss in losses) / len(losses)  # (B,)
+        each = torch.stack([loss if loss.ndim == 1 else loss.flatten(1).mean(1) for loss in losses]).mean(0)  # (B,)
         if weight is None:
             return each.mean()
         return (each * weight).mean()

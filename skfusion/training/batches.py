@@ -17,7 +17,7 @@ class Samples(NamedTuple):
     batch: Batch
     target: Tensor | None
     weight: Tensor | None
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]
 
 
 class TensorData:

@@ -83,7 +83,8 @@ class FusionNet(NeuralNet):
     def initialize_optimizer(self, triggered_directly: Any = None) -> "FusionNet":
         """Build the optimizer over all parameters that want a gradient."""
         parameters = [p for _, p in self.get_all_learnable_params() if p.requires_grad]
-        build, options = self.optimizer, {}
+        build = self.optimizer
+        options: dict[str, Any] = {}
         if build == "adamw":
             build = torch.optim.AdamW
             options["fused"] = torch.device(self.device).type in ("cpu", "cuda")
@@ -110,7 +111,7 @@ class FusionNet(NeuralNet):
         super().on_train_begin(net, X, y, **kwargs)
         train, _ = X
         steps = math.ceil(len(train) / self.batch_size)
-        self.scheduler_, self._steps_by_batch = None, False
+        self.scheduler_: Any = None
         if self.scheduler == "one_cycle":
             self.scheduler_ = OneCycleLR(
                 self.optimizer_, max_lr=self.lr, total_steps=max(steps * self.max_epochs, 2), pct_start=0.3

@@ -100,6 +100,12 @@ def holds_network(fitted):
     return b"torch" in pickle.dumps(fitted)
 
 
+def seeded(estimator, seed):
+    """Return an unfitted copy that draws by `seed`, and so do its parts."""
+    params = [name for name in estimator.get_params(deep=True) if name.split("__")[-1] == "random_state"]
+    return clone(estimator).set_params(**dict.fromkeys(params, seed))
+
+
 def outputs(estimator, X):
     """Return everything that a fitted estimator says of `X`, as arrays by method."""
     found = {method: getattr(estimator, method)(X) for method in METHODS if hasattr(estimator, method)}

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-from instances import COLUMNS, DATA, NEW, N, as_array, assert_same, needs, outputs, wide_frame
+from instances import COLUMNS, DATA, NEW, N, as_array, assert_same, needs, outputs, seeded, wide_frame
 from sklearn.base import BaseEstimator, TransformerMixin, clone, is_classifier
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_predict, cross_validate
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_predict, cross_val_score, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
-from skfusion import EarlyFusionTransformer, JointFusionClassifier, Modalities
+from skfusion import EarlyFusionTransformer, JointFusionClassifier, JointFusionRegressor, Modalities
 
 SEEN = []
 """What recorders saw, a set of sample numbers a fit."""
@@ -84,33 +84,69 @@ def test_a_part_that_is_fitted_sees_no_test_row(estimator, y, parameter):
         assert set().union(*seen) == set(train)
 
 
-def test_a_frozen_part_keeps_its_weights_and_is_used(estimator, y):
-    name = next((p for p in ("transformers", "encoders") if p in estimator.get_params(deep=False)), None)
-    needs(name, "extractors")
+def frozen_network():
+    """Return a network that was fitted on other data, and a copy of its weights."""
     inner = JointFusionClassifier(n_hidden=16, n_latent=8, max_epochs=2, device="cpu", random_state=0)
     inner.fit({"a": DATA["a"] + 5.0}, np.arange(N) % 2)
-    weights = copy.deepcopy(inner.network_.state_dict())
-    fitted = clone(estimator).set_params(**{name: {"a": FrozenEstimator(inner)}}).fit(DATA, y)
-    after = inner.network_.state_dict()
-    assert all(torch.equal(weights[key], after[key]) for key in weights)
-    refitted = clone(estimator).set_params(**{name: {"a": inner}}).fit(DATA, y)
-    assert not np.array_equal(as_array(fitted.transform(NEW)), as_array(refitted.transform(NEW)))
+    return inner, copy.deepcopy(inner.network_.state_dict())
+
+
+def assert_equal_weights(left, right):
+    assert list(left) == list(right)
+    assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_integer_folds_keep_groups_whole(estimator, y):
+    needs({"cv", "estimators"} <= set(estimator.get_params(deep=False)), "folds")
+    part = RecordingClassifier(max_iter=1000) if is_classifier(estimator) else RecordingRegressor()
+    groups = np.random.default_rng(0).permutation(np.arange(N) % 9)
+    SEEN.clear()
+    estimator.set_params(estimators={"a": part}, cv=3).fit(numbered(DATA), y, groups=groups)
+    in_folds = [seen for seen in SEEN if len(seen) < N]
+    assert len(in_folds) == 3
+    for seen in in_folds:
+        assert seen == {row for row in range(N) if groups[row] in groups[list(seen)]}
+
+
+def test_what_was_said_of_the_samples_is_not_said_again_by_a_part(estimator, y):
+    parameter = next((p for p in ("transformers", "encoders") if p in estimator.get_params(deep=False)), None)
+    needs(parameter, "extractors")
+    part = JointFusionRegressor(n_hidden=16, n_latent=8, max_epochs=1, device="cpu", random_state=0)
+    X = {name: values.copy() for name, values in DATA.items()}
+    X["a"][3, 1] = np.nan
+    with pytest.warns(UserWarning, match="single values are missing") as caught:
+        estimator.set_params(**{parameter: {"a": part}}).fit(X, np.arange(N) % 2)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("parameter", ["transformers", "encoders"])
+def test_a_frozen_network_as_extractor_keeps_its_weights(estimator, y, parameter):
+    needs(parameter in estimator.get_params(deep=False), parameter)
+    inner, weights = frozen_network()
+    fitted = clone(estimator).set_params(**{parameter: {"a": FrozenEstimator(inner)}}).fit(DATA, y)
+    assert np.isfinite(as_array(fitted.transform(NEW))).all()
+    assert_equal_weights(inner.network_.state_dict(), weights)
+
+
+@pytest.mark.parametrize("parameter", ["transformers", "encoders"])
+def test_a_frozen_extractor_is_not_fitted_again(estimator, y, parameter):
+    needs(parameter in estimator.get_params(deep=False), parameter)
+    shifted = StandardScaler().fit(DATA["a"] + 5.0)
+    frozen, fresh = (
+        as_array(clone(estimator).set_params(**{parameter: {"a": part}}).fit(DATA, y).transform(NEW))
+        for part in (FrozenEstimator(shifted), shifted)
+    )
+    assert not np.allclose(frozen, fresh, atol=0.1)
 
 
 def test_frozen_pretrained_encoders_are_the_start_and_keep_their_weights(estimator, y):
     needs("pretrained" in estimator.get_params(deep=False), "pretrained")
-    inner = JointFusionClassifier(n_hidden=16, n_latent=8, max_epochs=2, device="cpu", random_state=0)
-    inner.fit({"a": DATA["a"] + 5.0}, np.arange(N) % 2)
-    weights = copy.deepcopy(inner.network_.state_dict())
-    estimator.set_params(pretrained=FrozenEstimator(inner), optimizer=torch.optim.SGD, lr=1e-12, scheduler=None)
-    estimator.fit(DATA, y)
-    after = inner.network_.state_dict()
-    assert all(torch.equal(weights[key], after[key]) for key in weights)
-    own = estimator.network_.encoders[0].state_dict()
-    theirs = inner.network_.encoders[0].state_dict()
-    assert all(torch.allclose(own[key], theirs[key], atol=1e-6) for key in theirs)
-    own["layers.1.weight"].add_(1.0)
-    assert torch.equal(weights["encoders.0.layers.1.weight"], inner.network_.state_dict()["encoders.0.layers.1.weight"])
+    inner, weights = frozen_network()
+    still = {"optimizer": torch.optim.SGD, "lr": 1e-12, "scheduler": None, "weight_decay": 0.0}
+    fitted = clone(estimator).set_params(pretrained=FrozenEstimator(inner), **still).fit(DATA, y)
+    assert_equal_weights(fitted.network_.encoders[0].state_dict(), inner.network_.encoders[0].state_dict())
+    clone(estimator).set_params(pretrained=FrozenEstimator(inner)).fit(DATA, y)
+    assert_equal_weights(inner.network_.state_dict(), weights)
 
 
 # Model selection
@@ -143,18 +179,16 @@ def test_it_works_at_the_end_and_the_start_of_a_pipeline(estimator, y):
 
 
 def test_a_grid_over_the_type_of_fusion_runs_in_two_processes(estimator, y):
-    needs({"early", "joint", "late"} <= set(estimator.get_params(deep=False)), "types of fusion")
-    estimator.set_params(joint__max_epochs=3)
-    grid = GridSearchCV(estimator, {"fusion": ["early", "joint", "late"]}, cv=2, n_jobs=2, error_score="raise")
-    grid.fit(Modalities(DATA), y)
-    assert np.isfinite(grid.cv_results_["mean_test_score"]).all()
-    assert len(np.unique(grid.cv_results_["mean_test_score"])) == 3
-    alone = clone(estimator).set_params(fusion=grid.best_params_["fusion"]).fit(DATA, y)
-    assert_same(outputs(grid.best_estimator_, NEW), outputs(alone, NEW))
-
-
-class Watcher(LogisticRegression):
-    """Notes with which metadata it was fitted."""
+    types = ["early", "joint", "late"]
+    needs(set(types) <= set(estimator.get_params(deep=False)), "types of fusion")
+    needs(estimator.fusion == "joint", "another class: the grid sets `fusion`")
+    estimator = seeded(estimator.set_params(joint__max_epochs=3), 0)
+    X, cv = Modalities(DATA), KFold(2)
+    grid = GridSearchCV(estimator, {"fusion": types}, cv=cv, n_jobs=2, error_score="raise").fit(X, y)
+    for fusion, score in zip(types, grid.cv_results_["mean_test_score"]):
+        alone = clone(estimator).set_params(fusion=fusion)
+        assert score == pytest.approx(cross_val_score(alone, X, y, cv=cv).mean(), rel=1e-6)
+    assert_same(outputs(grid.best_estimator_, NEW), outputs(clone(grid.best_estimator_).fit(X, y), NEW))
 
 
 def test_weights_and_groups_are_routed(estimator, y):
@@ -165,6 +199,7 @@ def test_weights_and_groups_are_routed(estimator, y):
     X, cv = Modalities(DATA), GroupKFold(3)
     with sklearn.config_context(enable_metadata_routing=True):
         routed = clone(estimator).set_fit_request(sample_weight=True, groups=True)
+        routed.set_score_request(sample_weight=True)
         found = cross_validate(
             routed,
             X,
@@ -177,11 +212,9 @@ def test_weights_and_groups_are_routed(estimator, y):
     for fitted, (train, _) in zip(found, cv.split(y, groups=groups)):
         alone = clone(estimator).fit(X[train], y[train], sample_weight=weight[train], groups=groups[train])
         assert_same(outputs(fitted, NEW), outputs(alone, NEW))
-        unweighted = clone(estimator).fit(X[train], y[train])
-        assert not np.array_equal(
-            unweighted.predict_proba(NEW) if is_classifier(fitted) else unweighted.predict(NEW),
-            fitted.predict_proba(NEW) if is_classifier(fitted) else fitted.predict(NEW),
-        )
+        method = "predict_proba" if is_classifier(fitted) else "predict"
+        unweighted = clone(estimator).fit(X[train], y[train], groups=groups[train])
+        assert not np.allclose(getattr(unweighted, method)(NEW), getattr(fitted, method)(NEW))
 
 
 # Weights
@@ -194,11 +227,10 @@ def test_rows_of_weight_zero_do_not_matter_at_all(estimator, y):
     kept = np.flatnonzero(weight)
     X = {name: values.copy() for name, values in DATA.items()}
     X["a"][::5] *= 1000
+    X["b"][::5] = np.nan
     fitted = clone(estimator).fit(X, y, sample_weight=weight)
-    assert_same(
-        outputs(fitted, NEW),
-        outputs(clone(estimator).fit(Modalities(X)[kept], y[kept], sample_weight=weight[kept]), NEW),
-    )
+    without = clone(estimator).fit(Modalities(X)[kept], y[kept], sample_weight=weight[kept])
+    assert_same(outputs(fitted, NEW), outputs(without, NEW))
 
 
 def test_weights_of_one_are_no_weights(estimator, y):
@@ -209,7 +241,7 @@ def test_weights_of_one_are_no_weights(estimator, y):
 
 def test_weight_for_no_sample_raises(estimator, y):
     needs(has_fit_parameter(estimator, "sample_weight"), "sample_weight")
-    with pytest.raises(ValueError, match="sample_weight is 0 for every sample"):
+    with pytest.raises(ValueError, match=r"sample_weight is 0 for every sample|at least one non-zero"):
         estimator.fit(DATA, y, sample_weight=np.zeros(N))
     with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`"):
         estimator.fit(DATA, y, sample_weight=np.full(N, -1.0))

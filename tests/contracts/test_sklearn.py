@@ -17,8 +17,8 @@ def expected_failures(estimator):
     if not has_fit_parameter(estimator, "sample_weight"):
         return {}
     reason = (
-        "a row of weight 2 is not the row twice: networks draw other minibatches and dropout, stacking other folds, and "
-        "extractors and scaling know no weights"
+        "a row of weight 2 is not the row twice: networks draw other minibatches, stacking splits other folds, and "
+        "scaling knows no weights"
     )
     return {f"check_sample_weight_equivalence_on_{kind}_data": reason for kind in ("dense", "sparse")}
 

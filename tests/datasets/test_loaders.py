@@ -42,7 +42,7 @@ def counts(target):
     return dict(zip(*(part.tolist() for part in np.unique(target, return_counts=True))))
 
 
-# ---- what every loader obeys
+# what every loader obeys
 
 
 @pytest.mark.parametrize("load", LOADERS)
@@ -110,7 +110,7 @@ def test_importing_the_loaders_imports_neither_torch_nor_anndata():
     assert done.stdout.strip() == "[]"
 
 
-# ---- handwritten
+# handwritten
 
 
 def test_handwritten_has_six_views_of_2000_digits():
@@ -132,7 +132,7 @@ def test_a_linear_model_reads_the_digits():
     assert linear().fit(train, y_train).score(test, y_test) > 0.97
 
 
-# ---- dentate gyrus
+# dentate gyrus
 
 
 def test_dentate_gyrus_has_the_layers_of_rna_velocity():
@@ -183,7 +183,7 @@ def test_modalities_take_the_dentate_gyrus():
     assert X.shape == (100, 2)
 
 
-# ---- clothing reviews
+# clothing reviews
 
 
 def test_clothing_reviews_have_two_texts_and_a_table(clothing):
@@ -228,7 +228,7 @@ def test_the_texts_tell_who_recommends(clothing):
     assert roc_auc_score(y[4000:], model.predict_proba(texts[4000:])[:, 1]) > 0.92
 
 
-# ---- basic motions
+# basic motions
 
 
 def test_basic_motions_are_sequences_with_their_official_split():
@@ -259,7 +259,7 @@ def test_a_linear_model_tells_the_activities_apart():
     assert model.score(X[~motions.train], motions.target[~motions.train]) >= 0.9
 
 
-# ---- nutrimouse
+# nutrimouse
 
 
 def test_nutrimouse_has_genes_and_lipids_with_names():

@@ -171,7 +171,7 @@ def test_what_is_no_place_raises(adata):
             Modalities.from_anndata(adata, where)
 
 
-# ---- as X of an estimator
+# as X of an estimator
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_a_target_in_another_order_of_cells_raises(adata):
     Checked().fit(adata, y.loc[adata.obs_names])
 
 
-# ---- MuData
+# MuData
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def rows(data, n):
     return {name: values.iloc[:n] if isinstance(values, pd.DataFrame) else values[:n] for name, values in data.items()}
 
 
-# ---- forms
+# forms
 
 
 def test_dict_and_modalities_agree(data):
@@ -152,7 +152,7 @@ def test_what_nobody_asks_for_may_be_anything(data):
     assert Checked(modalities=["labs"]).fit(data).read(data).names == ["labs"]
 
 
-# ---- at predict
+# at predict
 
 
 def test_a_modality_absent_at_predict_is_missing_for_all(data):
@@ -260,7 +260,7 @@ def test_numeric_frames_may_come_as_objects_at_predict():
         np.testing.assert_array_equal(X["labs"], other.astype(float))
 
 
-# ---- what is missing
+# what is missing
 
 
 def test_single_nan_inside_present_rows_are_counted_in_one_warning():
@@ -341,7 +341,7 @@ def test_inf_in_a_plain_table_raises():
             Checked().fit(values)
 
 
-# ---- errors
+# errors
 
 
 def test_a_name_unknown_at_fit_raises(data):

@@ -38,7 +38,7 @@ def mixed(labs):
     }
 
 
-# ---- what goes in
+# what goes in
 
 
 def test_every_kind_is_recognised(mixed):
@@ -266,7 +266,7 @@ def test_nothing_that_comes_in_is_changed(mixed):
     assert mixed["notes"] == before["notes"]
 
 
-# ---- what is missing
+# what is missing
 
 
 def test_zero_is_a_value():
@@ -350,7 +350,7 @@ def test_the_present_that_came_stays_writeable(labs):
     present[0, 0] = False
 
 
-# ---- rows
+# rows
 
 
 @pytest.mark.parametrize(
@@ -474,7 +474,7 @@ def test_a_mask_with_the_ids_in_another_order_raises(labs):
     assert X[mask.to_numpy()].sample_ids.tolist() == ["w"]
 
 
-# ---- what a Modalities is not
+# what a Modalities is not
 
 
 def test_iterating_raises_and_says_what_to_use(mixed):
@@ -513,7 +513,7 @@ def test_repr_tells_kinds_shapes_and_shares(mixed):
     assert "of 0 samples" in repr(Modalities(mixed)[:0])
 
 
-# ---- pickling
+# pickling
 
 
 def test_pickling_keeps_everything(mixed):
@@ -543,7 +543,7 @@ def test_joblib_hashes_and_maps_a_modalities(tmp_path, mixed):
     np.testing.assert_array_equal(again[[2, 1]].present, X[[2, 1]].present)
 
 
-# ---- what must not go in
+# what must not go in
 
 
 def test_modalities_of_unequal_lengths_raise(labs):
@@ -647,7 +647,7 @@ def test_what_is_no_dict_raises_and_says_what_to_use(data):
         Modalities(data)
 
 
-# ---- data sets one below the other
+# data sets one below the other
 
 
 def test_concat_stacks_data_sets_that_share_only_some_modalities(labs):

@@ -93,7 +93,7 @@ def test_a_row_is_missing_in_the_modality_whose_columns_are_all_nan(table):
     assert X.present.tolist() == [[True, True], [True, False], [True, True], [True, True]]
 
 
-# ---- at predict
+# at predict
 
 
 def test_a_frame_is_read_by_the_names_of_the_training_data(table):
@@ -165,7 +165,7 @@ def test_another_fit_settles_the_columns_anew(table):
     assert not hasattr(estimator.fit({"labs": np.ones((2, 2))}), "_selection_")
 
 
-# ---- errors
+# errors
 
 
 def test_columns_that_are_not_there_raise_at_fit(table):
@@ -204,7 +204,7 @@ def test_what_selects_no_columns_raises(table, columns):
         Checked(modalities={"labs": columns}).fit(table.to_numpy())
 
 
-# ---- two-level columns
+# two-level columns
 
 
 @pytest.fixture

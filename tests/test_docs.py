@@ -1,0 +1,45 @@
+"""The documentation's python blocks run, print what the text block after them says, and its links lead somewhere."""
+
+import doctest
+import io
+import re
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if not {"_build", "generated"} & set(page.parts)),
+]
+BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n?^```text\n(?P<output>.*?)^```$)?", re.M | re.S)
+LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+SAME = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+def name(page):
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=name)
+def test_the_code_of_a_page_runs_and_prints_what_it_says(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plt.switch_backend("agg")
+    text, namespace = page.read_text(), {"__name__": "page"}
+    for block in BLOCK.finditer(text):
+        first_line = text.count("\n", 0, block.start("code"))
+        code = compile("\n" * first_line + block["code"], str(page), "exec")
+        with redirect_stdout(io.StringIO()) as printed:
+            exec(code, namespace)
+        if block["output"] is not None:
+            same = doctest.OutputChecker().check_output(block["output"], printed.getvalue(), SAME)
+            assert same, f"{name(page)}:{first_line + 1} prints\n{printed.getvalue()}"
+    plt.close("all")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_between_files_lead_somewhere(page):
+    lost = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
+    assert not lost
