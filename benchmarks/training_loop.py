@@ -49,9 +49,7 @@ class HandWritten(nn.Module):
             )
             for d in WIDTHS
         )
-        self.fusion = nn.Sequential(
-            nn.LayerNorm(2 * LATENT), dropout(DROPOUT), nn.Linear(2 * LATENT, LATENT), nn.GELU()
-        )
+        self.fusion = nn.Sequential(dropout(DROPOUT), nn.Linear(2 * LATENT, LATENT), nn.LayerNorm(LATENT), nn.GELU())
         self.head = nn.Linear(LATENT, N_CLASSES)
 
     def forward(self, a, b):

@@ -9,12 +9,11 @@ import numpy as np
 from sklearn.base import clone
 
 from skfusion._base import FusionEstimator
-from skfusion._stacking import takes_nan
 from skfusion.encoders import DEFAULTS, ENCODERS
 from skfusion.fusion import FUSIONS
 from skfusion.modalities import Modalities
 from skfusion.modalities.kinds import KINDS, kind_of
-from skfusion.preprocessing import ChannelScaler, FittedOnPresent, MeanFill, present_rows, table_preprocessor
+from skfusion.preprocessing import ChannelScaler, FittedOnPresent, MeanFill, present_rows, table_preprocessor, takes_nan
 
 _NUMBERS = ("dense", "sparse", "sequence", "image", "volume")
 

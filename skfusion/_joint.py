@@ -312,16 +312,24 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         present = train.present.cpu().numpy()
         columns = {name: present[:, m] for m, name in enumerate(self.modality_names_in_)}
         sums: dict[str, Any] = {}
-        start = 0
+        start, finite = 0, True
         for output in self.net_.outputs(train):
+            finite = self.network_.predict(output).isfinite().all() & finite
             stop = start + len(output.fused)
             for head, embedding in output.heads.items():
                 there = columns[head][start:stop] if head in columns else slice(None)
                 part = embedding.double().cpu().numpy()[there].sum(axis=0)
                 sums[head] = sums.get(head, 0) + part
             start = stop
+        # No loss has seen what the last steps made of the weights.
+        if not finite:
+            raise self.net_.diverged("the predictions after the last step are not finite")
         counts = {head: int(columns[head].sum()) if head in columns else len(present) for head in sums}
-        self.embedding_means_ = {head: (s / counts[head]).astype(np.float32) for head, s in sums.items()}
+        # Samples that training goes on with may lack a modality that it started with.
+        before = getattr(self, "embedding_means_", {})
+        self.embedding_means_ = {
+            head: (s / counts[head]).astype(np.float32) if counts[head] else before[head] for head, s in sums.items()
+        }
         self.n_latent_ = len(self.embedding_means_["fusion"])
 
     def _raw_predictions(self, X: Modalities) -> Any:

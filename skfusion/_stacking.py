@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import get_tags
 
 from skfusion._targets import fit_with
 from skfusion.modalities.kinds import kind_of, take
-from skfusion.preprocessing import MeanFill, holds_counts, present_rows, table_preprocessor, to_dense
+from skfusion.preprocessing import MeanFill, holds_counts, present_rows, table_preprocessor, takes_nan, to_dense
 
 METHODS = ("predict_proba", "decision_function", "predict")
 _SMALL = 200
@@ -119,16 +118,6 @@ def fit_branch(branch: Branch, values: Any, target: Any, weights: Any, split: An
     if not len(test):
         return [np.zeros((0, base.n_columns)) for base in branch.bases]
     return fitted.predict(take(values, test))
-
-
-def takes_nan(estimator: Any) -> bool:
-    """Whether `estimator`, or the first step of a Pipeline, says that it takes NaN."""
-    while isinstance(estimator, Pipeline):
-        estimator = estimator.steps[0][1]
-    try:
-        return bool(get_tags(estimator).input_tags.allow_nan)
-    except (AttributeError, TypeError):
-        return True
 
 
 def default_inputs(

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import has_fit_parameter
 
 from skfusion._compat import check_sample_weight
-from skfusion.modalities import Modalities
+from skfusion.modalities import Modalities, align
 
 
 class TrainingSet(NamedTuple):
@@ -55,6 +55,8 @@ def training_set(
     if not numeric:
         check_classification_targets(y)
     check_consistent_length(X, y)
+    align.check_same_order("sample_weight", X.sample_ids, sample_weight)
+    align.check_same_order("groups", X.sample_ids, groups)
     if groups is not None:
         groups = column_or_1d(groups)
         check_consistent_length(X, groups)

@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
 
 from skfusion.preprocessing import table_preprocessor
 
 _BATCH = 1024
+_HIDDEN = 128
+"""Units of an autoencoder's hidden layers, one on each side of the embedding."""
 
 
 class FrozenModule(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -88,28 +91,33 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def fit(self, X: Any, y: Any = None) -> "Autoencoder":
         """Train on the values `X` of one modality (n_samples, …); `y` is not used."""
+        from skfusion.encoders.dense import MLP
+        from skfusion.fusion.bottleneck import Bottleneck
         from skfusion.joint import JointFusionRegressor
+        from skfusion.training.device import resolve_device, seeded
 
-        self.preprocessor_ = table_preprocessor(
-            "X", X, scale=self.scale, project=True, random_state=self.random_state
-        ).fit(X)
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        self.preprocessor_ = table_preprocessor("X", X, scale=self.scale, project=True, random_state=seed).fit(X)
         table = self._table(X)
+        with seeded(seed, resolve_device(self.device)):
+            encoder = MLP(table.shape[1:], self.n_latent, n_hidden=_HIDDEN, dropout_rate=0.0)
+            bottleneck = Bottleneck(self.n_latent, _HIDDEN)
         self.network_ = JointFusionRegressor(
-            encoders="mlp",
-            n_latent=self.n_latent,
-            dropout_rate=0.0,
+            encoder,
+            bottleneck,
+            n_latent=_HIDDEN,
             scale=False,
             max_epochs=self.max_epochs,
             weight_decay=0.0,
             device=self.device,
-            random_state=self.random_state,
-        ).fit(table, table)
+            random_state=seed,
+        ).fit(table, table if table.shape[1] > 1 else table[:, 0])
         self._n_features_out = self.n_latent
         return self
 
     def transform(self, X: Any) -> Any:
         """Return the embedding, float32 (n_samples, n_latent)."""
-        return self.network_.transform(self._table(X))
+        return self.network_.embed(self._table(X), "X")
 
     def _table(self, X: Any) -> Any:
         table = self.preprocessor_.transform(X)

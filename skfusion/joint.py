@@ -232,6 +232,8 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
 
     def _encode_target(self, y: Any) -> Any:
         columns = y.T if y.ndim == 2 else [y]
+        if len(columns) != len(self._class_lists()):
+            raise ValueError(f"y has {len(columns)} outputs; due are {len(self._class_lists())}, as before.")
         codes = []
         for column, classes in zip(columns, self._class_lists()):
             unknown = np.setdiff1d(column, classes)

@@ -13,8 +13,9 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import get_tags
 
 from skfusion.modalities.kinds import KINDS, Values, kind_of, take
 
@@ -273,6 +274,16 @@ def table_preprocessor(
         last = projection or [StandardScaler(with_mean=False)]
         return make_pipeline(MeanFill(), LogNormalizer(), *last)
     return make_pipeline(MeanFill(), *([StandardScaler(with_mean=False)] if scale else []), *projection)
+
+
+def takes_nan(estimator: Any) -> bool:
+    """Whether `estimator`, or the first step of a Pipeline, says that it takes NaN."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[0][1]
+    try:
+        return bool(get_tags(estimator).input_tags.allow_nan)
+    except (AttributeError, TypeError):
+        return True
 
 
 def to_dense(table: Any) -> Any:

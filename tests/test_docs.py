@@ -1,4 +1,4 @@
-"""The documentation's python blocks run, print what the text block after them says, and its links lead somewhere."""
+"""The documentation: its python blocks run and print what the text block after them says, its links lead somewhere."""
 
 import doctest
 import io
@@ -8,6 +8,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+
+import skfusion
+import skfusion.datasets
+import skfusion.inspection
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -43,3 +47,10 @@ def test_the_code_of_a_page_runs_and_prints_what_it_says(page, tmp_path, monkeyp
 def test_links_between_files_lead_somewhere(page):
     lost = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
     assert not lost
+
+
+@pytest.mark.parametrize("package", [skfusion, skfusion.datasets, skfusion.inspection], ids=lambda p: p.__name__)
+def test_every_public_name_is_on_the_api_page(package):
+    listed = (ROOT / "docs" / "api.md").read_text().split()
+    lacking = [name for name in package.__all__ if f"{package.__name__}.{name}" not in listed]
+    assert not lacking

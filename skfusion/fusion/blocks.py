@@ -56,12 +56,16 @@ class PooledFusion(nn.Module):
 
 
 class Refine(nn.Module):
-    """LayerNorm, a linear map and GELU: what lets modalities interact after they were put together."""
+    """A linear map, LayerNorm and GELU: what lets modalities interact after they were put together.
+
+    A LayerNorm before the map would take from raw values what they share and how large they are: all there is to know
+    of a single number.
+    """
 
     def __init__(self, width: int, n_latent: int, dropout_rate: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.LayerNorm(width), Dropout(dropout_rate), nn.Linear(width, n_latent), nn.GELU()
+            Dropout(dropout_rate), nn.Linear(width, n_latent), nn.LayerNorm(n_latent), nn.GELU()
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -20,6 +20,17 @@ class Samples(NamedTuple):
     index: Tensor  # type: ignore[assignment]
 
 
+def spans(n_samples: int, batch_size: int, *, training: bool = False) -> list[tuple[int, int]]:
+    """Return where batches start and stop; in training, a last sample goes with those before, not by itself.
+
+    Its gradient alone would count as much as that of a whole batch, and batch normalisation refuses it.
+    """
+    starts = list(range(0, n_samples, batch_size))
+    if training and n_samples > 1 and n_samples % batch_size == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], n_samples]))
+
+
 class TensorData:
     """Prepared modalities on a device.
 
@@ -86,15 +97,14 @@ class TensorData:
         """Yield the samples in batches; in one fixed order, or shuffled by `generator`."""
         n = len(self)
         if not shuffle and self.rows is None:
-            for start in range(0, n, batch_size):
-                yield self._take(slice(start, min(start + batch_size, n)))
+            for start, stop in spans(n, batch_size):
+                yield self._take(slice(start, stop))
             return
         rows = torch.arange(self.n_samples) if self.rows is None else self.rows
         if shuffle:
             rows = rows[torch.randperm(n, generator=generator)]
         on_device = rows.to(self.device)
-        for start in range(0, n, batch_size):
-            stop = start + batch_size
+        for start, stop in spans(n, batch_size, training=shuffle):
             yield self._take(on_device[start:stop], rows[start:stop])
 
     def _take(self, rows: Any, rows_on_cpu: Tensor | None = None) -> Samples:

@@ -19,6 +19,10 @@ def resolve_device(device: Any) -> torch.device:
         raise ValueError(f"device is {device!r}; due is 'auto' or a torch device such as 'cpu' or 'cuda:0'.") from error
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device is {device!r}, but torch finds no CUDA device here; use device='auto' or 'cpu'.")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device is {device!r}, but torch finds {torch.cuda.device_count()} CUDA devices here.")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"device is {device!r}, but torch finds no MPS device here; use device='auto' or 'cpu'.")
     return found
 
 

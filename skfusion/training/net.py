@@ -15,10 +15,12 @@ from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 from skfusion.fusion.network import FusionNetwork
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.context import Context
-from skfusion.training.batches import Samples, TensorData
+from skfusion.training.batches import Samples, TensorData, spans
 from skfusion.training.callbacks import ProgressBar
 
 _BATCH_METHODS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+_RATES = ("lr", "momentum", "betas")
+"""What schedules change of an optimizer."""
 _PREDICTION_BATCH = 1024
 # Prediction batches are padded to a multiple of this: the kernels for few rows add up in another order, and what is
 # predicted for a sample would depend on how many others came with it.
@@ -94,6 +96,9 @@ class FusionNet(NeuralNet):
             options["lr"] = self.lr
         # A network of fixed features alone has nothing to optimise but its head; torch refuses an empty list.
         self.optimizer_ = build(parameters, **options)
+        self._base_rates = [
+            {name: group[name] for name in _RATES if name in group} for group in self.optimizer_.param_groups
+        ]
         return self
 
     def get_split_datasets(
@@ -110,11 +115,18 @@ class FusionNet(NeuralNet):
         """Set up the schedule over the epochs to come."""
         super().on_train_begin(net, X, y, **kwargs)
         train, _ = X
-        steps = math.ceil(len(train) / self.batch_size)
+        steps = len(spans(len(train), self.batch_size, training=True))
         self.scheduler_: Any = None
+        # The schedule of an earlier fit has left the learning rate where it ended, which is next to 0.
+        for group, rates in zip(self.optimizer_.param_groups, self._base_rates):
+            group.update(rates)
         if self.scheduler == "one_cycle":
             self.scheduler_ = OneCycleLR(
-                self.optimizer_, max_lr=self.lr, total_steps=max(steps * self.max_epochs, 2), pct_start=0.3
+                self.optimizer_,
+                max_lr=[group["lr"] for group in self.optimizer_.param_groups],
+                total_steps=max(steps * self.max_epochs, 2),
+                pct_start=0.3,
+                cycle_momentum=bool({"momentum", "betas"} & set(self.optimizer_.defaults)),
             )
         elif self.scheduler is not None:
             self.scheduler_ = self.scheduler(self.optimizer_)
@@ -154,10 +166,7 @@ class FusionNet(NeuralNet):
             return
         mean = total.item() / count
         if training and not math.isfinite(mean):
-            raise ValueError(
-                f"training diverged: the loss is {mean} in epoch {epoch + 1}. Use a smaller lr (it is {self.lr}), or "
-                "scale=True if the values are large."
-            )
+            raise self.diverged(f"the loss is {mean} in epoch {epoch + 1}")
         self.history.record(f"{prefix}_loss", mean)
         if training and self.scheduler_ is not None and not self._steps_by_batch:
             plateau = isinstance(self.scheduler_, ReduceLROnPlateau)
@@ -200,6 +209,12 @@ class FusionNet(NeuralNet):
             raise ValueError("objectives is empty; due is at least one.")
         return total
 
+    def diverged(self, what: str) -> ValueError:
+        """Return the error that says so."""
+        return ValueError(
+            f"training diverged: {what}. Use a smaller lr (it is {self.lr}), or scale=True if the values are large."
+        )
+
     def outputs(self, data: TensorData) -> Iterator[FusionOutput]:
         """Yield what the network makes of `data`, in order and without gradients."""
         self._set_training(False)
@@ -223,12 +238,12 @@ class Batches:
         return self.data.iterate(self.batch_size, shuffle=True, generator=generator)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.data) / self.batch_size)
+        return len(spans(len(self.data), self.batch_size, training=self.shuffle))
 
 
 def early_stopping(patience: int) -> EarlyStopping:
     """Stop when the validation loss has not improved for `patience` epochs, and restore the best weights."""
-    return EarlyStopping(monitor="valid_loss", patience=patience, load_best=True, sink=_silent)
+    return EarlyStopping(monitor="valid_loss", patience=patience, threshold=0, load_best=True, sink=_silent)
 
 
 def _silent(*args: Any) -> None:

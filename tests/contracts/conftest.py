@@ -1,13 +1,16 @@
 import copy
 
 import pytest
-from instances import DATA, INSTANCES, N, instance, make_target
+from instances import DATA, INSTANCES, SMALL, N, instance, make_target
 
 
 @pytest.fixture(params=INSTANCES)
 def estimator(request):
-    """One unfitted instance after the other."""
-    return instance(request.param)
+    """One unfitted instance after the other, with fewer epochs than scikit-learn's checks of accuracy want."""
+    estimator = instance(request.param)
+    params = estimator.get_params(deep=True)
+    epochs = [path for path in params if path.endswith("max_epochs") and params[path] == SMALL["max_epochs"]]
+    return estimator.set_params(**dict.fromkeys(epochs, 8))
 
 
 @pytest.fixture

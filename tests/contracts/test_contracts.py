@@ -135,8 +135,8 @@ def overwritten(X, gone, what):
     rng = np.random.default_rng(5)
     values = X["b"]
     dense = np.array(values.toarray() if sparse.issparse(values) else values)
-    junk = {"noise": 1e3 * rng.normal(size=dense[gone].shape), "inf": np.inf, "nan": np.nan, "zero": 0}[what]
-    dense[gone] = junk
+    noise = 1e3 * rng.normal(size=dense[gone].shape)
+    dense[gone] = {"zero": 0, "nan": np.nan, "noise and inf": np.where(noise > 1e3, np.inf, noise)}[what]
     present = np.ones((len(dense), 2), dtype=bool)
     present[gone, 1] = False
     return Modalities({"a": X["a"], "b": type(values)(dense) if sparse.issparse(values) else dense}, present=present)
@@ -148,7 +148,7 @@ def test_what_lies_in_a_missing_slot_has_no_influence(estimator, y, kind):
     new = {"a": NEW["a"], "b": kinds_of_b(12, 1)[kind]}
     gone_in_training, gone = np.arange(5, 20), [0, 3, 11]
     expected = None
-    for what in ("zero", "noise", "inf", "nan"):
+    for what in ("zero", "noise and inf", "nan"):
         fitted = fit(estimator, overwritten(train, gone_in_training, what), y)
         found = outputs(fitted, overwritten(new, gone, "zero"))
         expected = found if expected is None else expected
@@ -375,6 +375,43 @@ def test_a_fit_that_fails_leaves_the_fitted_state_as_it_was(fitted, y, reason):
     fitted.set_params(**{name: before[name] for name in fitted.get_params(deep=False)})
     assert {k: id(v) for k, v in vars(fitted).items()} == {k: id(v) for k, v in before.items()}
     assert_same(outputs(fitted, NEW), expected)
+
+
+class FailingSchedule:
+    """A learning rate schedule that fails after the first epoch."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    def step(self):
+        raise RuntimeError("the schedule fails")
+
+
+def test_a_warm_start_that_fails_midway_leaves_the_network_as_it_was(fitted, y):
+    needs("warm_start" in fitted.get_params(deep=False), "warm_start")
+    expected, net = outputs(fitted, NEW), fitted.net_
+    fitted.set_params(warm_start=True, scheduler=FailingSchedule)
+    with pytest.raises(RuntimeError, match="the schedule fails"):
+        fitted.fit(DATA, y)
+    assert fitted.net_ is net
+    assert_same(outputs(fitted, NEW), expected)
+
+
+def test_going_on_with_other_outputs_raises(fitted, y):
+    needs(hasattr(fitted, "partial_fit"), "partial_fit")
+    with pytest.raises(ValueError, match="y has 2 outputs; due are 1, as before"):
+        fitted.partial_fit(DATA, np.stack([y, y], axis=1))
+
+
+def test_a_warm_start_goes_on_from_the_weights(fitted, y):
+    needs("warm_start" in fitted.get_params(deep=False), "warm_start")
+    n_epochs = fitted.n_iter_
+    fitted.set_params(warm_start=True, max_epochs=2).fit(DATA, y)
+    assert fitted.n_iter_ == n_epochs + 2
+    fitted.partial_fit(DATA, y)
+    assert fitted.n_iter_ == n_epochs + 3
+    fitted.set_params(warm_start=False).fit(DATA, y)
+    assert fitted.n_iter_ == 2
 
 
 # Determinism

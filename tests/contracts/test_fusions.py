@@ -190,6 +190,20 @@ def test_a_sample_is_fused_by_itself(fusion_class):
     )
 
 
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "others missing"])
+def test_a_single_raw_number_is_carried_with_its_size(fusion_class, others):
+    if fusion_class.equal_widths:
+        pytest.skip("takes no raw values")
+    widths = {"number": 1, "b": WIDTH} if others else {"number": 1}
+    torch.manual_seed(0)
+    fusion = fusion_class(widths, WIDTH).eval()
+    present = torch.tensor([[True, False]] * 5)[:, : len(widths)]
+    values = torch.tensor([-2.0, -1.0, 0.5, 1.0, 2.0]).view(5, 1, 1)
+    tokens = {"number": Tokens(values, present[:, :1]), "b": Tokens(torch.zeros(5, 1, WIDTH), ~present[:, :1])}
+    fused = fusion({name: tokens[name] for name in widths}, present).fused
+    assert torch.pdist(fused).min() > 1e-2
+
+
 def test_widths_other_than_n_latent_are_taken_or_raise_what_to_do(fusion_class):
     widths = {"a": WIDTH, "b": WIDTH + 3}
     if fusion_class.equal_widths:
