@@ -55,7 +55,7 @@ class Base:
     def predict(self, rows: Any) -> Any:
         """Return predictions (n_rows, n_columns) in the order of all classes; a class that was never seen has 0."""
         rows = rows if self.fill is None else self.fill.transform(rows)
-        if isinstance(self.estimator, DummyClassifier):
+        if isinstance(self.estimator, DummyClassifier) and len(self.estimator.classes_) == 1:
             sure = self.estimator.classes_[0]
             if self.n_columns == 1:
                 return np.full((rows.shape[0], 1), sure if self.method == "predict" else 2.0 * sure - 1)

@@ -211,22 +211,18 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
         return {name: float(weight) for name, weight in found.items()}
 
     def _combine(self, tables: dict[str, Any], present: Any) -> Any:
-        if self.method == "concat" or callable(self.method):
-            filled = {
-                name: self._fill(table, present[:, column], name) for column, (name, table) in enumerate(tables.items())
-            }
-            if callable(self.method):
-                fused = self.method({name: to_dense(table) for name, table in filled.items()})
-            else:
-                fused = side_by_side(list(filled.values()))
+        filled = {
+            name: self._fill(table, present[:, column], name) for column, (name, table) in enumerate(tables.items())
+        }
+        if callable(self.method):
+            fused = self.method({name: to_dense(table) for name, table in filled.items()})
+        elif self.method == "concat":
+            fused = side_by_side(list(filled.values()))
         else:
             # A sample with nothing present is the fusion of all training means.
-            anyone = present.any(axis=1, keepdims=True)
-            counted = present | ~anyone
-            filled = [
-                self._fill(table, present[:, column], name) for column, (name, table) in enumerate(tables.items())
-            ]
-            fused = _reduce(str(self.method), filled, counted, np.array(list(self.weights_.values())))
+            counted = present | ~present.any(axis=1, keepdims=True)
+            weights = np.array(list(self.weights_.values()))
+            fused = _reduce(str(self.method), list(filled.values()), counted, weights)
         if self.add_indicator:
             missing = (~present).astype(np.float64)
             fused = side_by_side([fused, sparse.csr_matrix(missing) if sparse.issparse(fused) else missing])
