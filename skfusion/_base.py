@@ -90,7 +90,10 @@ class FusionEstimator(BaseEstimator):
         """Return the parameter in whose dict or list `path` lies; None for one of the estimator's own."""
         if path.partition("__")[0] in own:
             return None
-        return next((name for name, value in own.items() if _key_of(value, path) is not None), None)
+        holders = [name for name, value in own.items() if name != "modalities" and _key_of(value, path) is not None]
+        # A dict of weights may have the same keys as one of estimators.
+        leading = (name for name in holders if any(path == inner for inner, _ in _walk(own[name])))
+        return next(leading, holders[0] if holders else None)
 
 
 def _items(value: Any) -> list[tuple[str, Any]]:

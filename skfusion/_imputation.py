@@ -4,6 +4,7 @@ A strategy is fitted on a complete view of the training data, and `fill` gives t
 that lack it. Numeric modalities travel as flat tables (n_samples, n_values).
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ _CHUNK = 2**22
 
 def flat(values: Values) -> Any:
     """Numeric values (n_samples, …) as a table (n_samples, n_values); CSR stays CSR."""
-    return values if sparse.issparse(values) else np.asarray(values).reshape(len(values), -1)
+    return values if sparse.issparse(values) else np.asarray(values).reshape(len(values), math.prod(values.shape[1:]))
 
 
 class Constant:
@@ -88,26 +89,26 @@ class Neighbors:
         own = self.X_.names.index(name)
         donors = np.flatnonzero(self.X_.present[:, own])
         k = min(self.n_neighbors, len(donors)) if name in self.values_ else 1
-        nearest, known = self._nearest(X, own, donors, k)
+        nearest, compared = self._nearest(X, own, donors, k)
         if name not in self.values_:
             return take(self.X_[name], donors[nearest[:, 0]])
         values = self.values_[name]
         out = np.zeros((len(X), values.shape[1]))
-        for neighbor in nearest.T:
-            out += to_dense(values[donors[neighbor]])
-        out /= k
-        out[~known] = self.means_[name]
+        for neighbor, counts in zip(nearest.T, compared.T):
+            out += np.where(counts[:, None], to_dense(values[donors[neighbor]]), 0)
+        out /= np.maximum(compared.sum(axis=1, keepdims=True), 1)
+        out[~compared.any(axis=1)] = self.means_[name]
         return out
 
     def _nearest(self, X: Modalities, own: int, donors: Any, k: int) -> tuple[Any, Any]:
-        """Positions among `donors` of the `k` nearest to each sample, and whether any could be compared."""
+        """Positions among `donors` of the `k` nearest to each sample, and whether they could be compared at all."""
         queries = self._scaled(X)
         others = [m for m in range(len(X.names)) if m != own]
         there = self.X_.present[donors].astype(np.float32)
         given = X.present.astype(np.float32)
         widths = np.array([queries[m].shape[1] for m in others], dtype=np.float32)
         nearest = np.zeros((len(X), k), dtype=np.intp)
-        known = np.zeros(len(X), dtype=bool)
+        comparable = np.zeros((len(X), k), dtype=bool)
         step = max(_CHUNK // len(donors), 1)
         candidates = [self.scaled_[m][donors] for m in others]
         norms = [np.square(c).sum(axis=1) for c in candidates]
@@ -121,11 +122,11 @@ class Neighbors:
             compared = (given[rows][:, others] * widths) @ there[:, others].T
             with np.errstate(invalid="ignore", divide="ignore"):
                 distance = np.where(compared > 0, distance / compared, np.inf)
-            known[rows] = np.isfinite(distance).any(axis=1)
             closest = np.argpartition(distance, k - 1, axis=1)[:, :k]
             order = np.take_along_axis(distance, closest, axis=1).argsort(axis=1)
             nearest[rows] = np.take_along_axis(closest, order, axis=1)
-        return nearest, known
+            comparable[rows] = np.isfinite(np.take_along_axis(distance, nearest[rows], axis=1))
+        return nearest, comparable
 
 
 class Conversion:
@@ -160,6 +161,9 @@ class Conversion:
                 rows = np.flatnonzero(own & inputs.present.any(axis=1))
                 if len(rows) < 2:
                     continue
+                # In a mosaic, not every other modality occurs together with this one.
+                source = [other for other in source if X.present[rows, X.names.index(other)].any()]
+                inputs = X.select(source)
                 target = self._target(name, flat(take(X[name], rows)))
                 self.converters_[name].append((source, clone(self.estimator).fit(inputs[rows], target)))
         return self

@@ -125,6 +125,10 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         data = training_set(self, X, y, sample_weight, groups, numeric=not self._is_classifier)
         # A copy, so that a failing fit leaves the old network as it was.
         self.net_ = copy.deepcopy(self.net_)
+        self.network_.modality_dropout = self.modality_dropout
+        if self.batch_size != "auto":
+            self.net_.batch_size = self.batch_size
+        self.net_.set_lr(self.lr)
         options = {"scheduler": self.scheduler, "early_stopping": self.early_stopping, **options}
         return self._train(data, self._encode_target(data.y), epochs, **options)
 

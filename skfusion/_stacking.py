@@ -17,6 +17,7 @@ from skfusion.preprocessing import MeanFill, holds_counts, present_rows, table_p
 METHODS = ("predict_proba", "decision_function", "predict")
 _SMALL = 200
 _SVM_UP_TO = 10_000
+_MIN_TO_CALIBRATE = 15
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ class Base:
         if self.n_columns == 1:
             return raw.reshape(-1, 1)
         raw = np.stack([-raw, raw], axis=1) if raw.ndim == 1 else raw
+        if raw.shape[1] != len(self.estimator.classes_):
+            raise ValueError(
+                f"{self.method} of the estimator {self.name!r} of modality {self.modality!r} gives {raw.shape[1]} "
+                f"columns for {len(self.estimator.classes_)} classes; due is one a class, as with "
+                "decision_function_shape='ovr'."
+            )
         if raw.shape[1] == self.n_columns:
             return raw
         out = np.full((len(raw), self.n_columns), 0.0 if self.method == "predict_proba" else raw.min())
@@ -141,13 +148,17 @@ def default_inputs(
     return [(narrow, estimators)]
 
 
-def default_classifiers(n_samples: int, *, calibrated: bool, seed: int) -> list[tuple[str, Any]]:
-    """Return the default classifiers of a modality with `n_samples`; `calibrated` where probabilities are averaged."""
+def default_classifiers(target: Any, *, calibrated: bool, seed: int) -> list[tuple[str, Any]]:
+    """Return the default classifiers of a modality whose samples have the classes `target` (n_samples,).
+
+    Where probabilities are averaged, the SVM is `calibrated`, and left out where a class is too rare for that.
+    """
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import SVC
 
+    n_samples, counts = len(target), np.unique(target, return_counts=True)[1]
     n_trees = 50 if n_samples < _SMALL else 100
     named: list[tuple[str, Any]] = [
         ("lr", LogisticRegression(max_iter=1000)),
@@ -155,7 +166,7 @@ def default_classifiers(n_samples: int, *, calibrated: bool, seed: int) -> list[
     ]
     if n_samples >= _SMALL:
         named.append(("hgb", HistGradientBoostingClassifier(**_boosting(n_samples), random_state=seed)))
-    if _SMALL <= n_samples <= _SVM_UP_TO:
+    if _SMALL <= n_samples <= _SVM_UP_TO and not (calibrated and counts.min() < _MIN_TO_CALIBRATE):
         named.append(("svm", CalibratedClassifierCV(SVC(), ensemble=False, cv=3) if calibrated else SVC()))
     return named
 

@@ -330,8 +330,15 @@ def _scale_rows(table: Any, factors: Any) -> Any:
 
 def _first_singular_value(table: Any) -> float:
     if min(table.shape) == 1:
-        return float(np.sqrt(table.multiply(table).sum() if sparse.issparse(table) else np.square(table).sum())) or 1.0
+        return (
+            float(
+                np.sqrt(
+                    table.multiply(table).sum() if sparse.issparse(table) else np.square(table, dtype=np.float64).sum()
+                )
+            )
+            or 1.0
+        )
     if not sparse.issparse(table) and min(table.shape) <= WIDE:
-        return float(np.linalg.norm(table, 2)) or 1.0
+        return float(np.linalg.norm(np.asarray(table, dtype=np.float64), 2)) or 1.0
     start = np.ones(min(table.shape))
     return float(svds(table.astype(np.float64), k=1, v0=start, return_singular_vectors=False)[0]) or 1.0

@@ -32,9 +32,8 @@ class FrozenModule(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def fit(self, X: Any, y: Any = None) -> "FrozenModule":
         """Copy the module; nothing is learnt."""
-        from skfusion.training.device import resolve_device
-
-        self.module_ = copy.deepcopy(self.module).to(resolve_device(self.device)).eval()
+        # It stays on the CPU between calls, so that its pickle loads on any machine.
+        self.module_ = copy.deepcopy(self.module).cpu().eval()
         for parameter in self.module_.parameters():
             parameter.requires_grad_(False)
         self._n_features_out = self.transform(X[:1]).shape[1]
@@ -47,13 +46,14 @@ class FrozenModule(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         from skfusion.training.device import resolve_device
 
         device = resolve_device(self.device)
+        module = self.module_ if device.type == "cpu" else copy.deepcopy(self.module_).to(device)
         parts = []
         with torch.inference_mode():
             for start in range(0, X.shape[0], _BATCH):
                 rows = X[start : start + _BATCH]
                 rows = np.array(rows.toarray() if sparse.issparse(rows) else rows, dtype=np.float32)
                 batch = torch.from_numpy(np.where(np.isnan(rows), np.float32(0), rows)).to(device)
-                parts.append(self.module_(batch).flatten(1).cpu().numpy())
+                parts.append(module(batch).flatten(1).cpu().numpy())
         return np.concatenate(parts)
 
 

@@ -207,10 +207,11 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         for column, name in enumerate(X.names):
             if X.kind(name) not in NUMERIC:
                 continue
-            known = self._with_singles_filled(X[np.flatnonzero(X.present[:, column])])
-            if len(known) < 2:
+            rows = np.flatnonzero(X.present[:, column])
+            if len(rows) < 2:
                 scores[name] = float("nan")
                 continue
+            known = self._with_singles_filled(X[rows])
             truth = self._single_fills[name].transform(flat(known[name]))
             truth = truth.toarray() if sparse.issparse(truth) else truth
             hidden = known.present.copy()
@@ -267,8 +268,13 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
             parts = {filled.names[0]: X.columns}
         out = X.copy()
         for name, columns in parts.items():
-            if name in filled:
-                values = filled[name]
+            if name not in filled:
+                continue
+            values = filled[name]
+            if isinstance(values, pd.DataFrame):
+                for position, column in enumerate(columns):
+                    out[column] = values.iloc[:, position].array
+            else:
                 out[columns] = values.toarray() if sparse.issparse(values) else np.asarray(values)
         return out
 
@@ -320,11 +326,25 @@ def _fill_singles(fill: MeanFill, values: Any) -> Any:
     return filled
 
 
+def _put_column(column: Any, rows: Any, filled: Any) -> Any:
+    """Return a copy of a Series with `rows` set; categories that it does not know are added."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        new = [category for category in filled.dropna().unique() if category not in column.cat.categories]
+        column = column.cat.add_categories(new)
+    elif all(isinstance(part.dtype, np.dtype) and part.dtype.kind in "fiu" for part in (column, filled)):
+        column = column.astype(np.result_type(column.dtype, filled.dtype))
+    else:
+        column = column.copy()
+    column.iloc[rows] = filled.to_numpy()
+    return column
+
+
 def _put(values: Any, rows: Any, filled: Any) -> Any:
     """Return a copy of `values` with `rows` set; `filled` is a flat table, or rows of the same kind."""
     if isinstance(values, pd.DataFrame):
         out = values.copy()
-        out.iloc[rows] = filled.to_numpy(dtype=object)
+        for position in range(values.shape[1]):
+            out.isetitem(position, _put_column(values.iloc[:, position], rows, filled.iloc[:, position]))
         return out
     if sparse.issparse(values):
         keep = np.ones(values.shape[0])

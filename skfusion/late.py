@@ -85,9 +85,9 @@ class _LateFusion(FusionEstimator):
             self._publish(original, data, [], target)
             return self
         self._averages = isinstance(self.final_estimator, str)
-        branches = self._resolve(X)
+        branches = self._resolve(X, target)
         bases = [base for branch in branches for base in branch.bases]
-        splits = self._splits(X, target, data.groups)
+        splits = self._splits(original, y, groups, data, target)
         weights = data.sample_weight
         self._check_weights_known(bases, weights)
         present = {name: X.present[:, column] for column, name in enumerate(X.names)}
@@ -114,15 +114,16 @@ class _LateFusion(FusionEstimator):
 
     # estimators
 
-    def _resolve(self, X: Modalities) -> list[Branch]:
+    def _resolve(self, X: Modalities, target: Any) -> list[Branch]:
         """Return what is to be fitted: the estimators of each modality, behind their preprocessing."""
         specs = by_modality("estimators", self.estimators, X.names, default=None)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         branches = []
         for name, spec in specs.items():
-            rows, _ = training_rows(X, name)
+            rows, present = training_rows(X, name)
             if spec is None:
-                behind = default_inputs(name, rows, self._default_estimators(rows.shape[0], seed), self.scale, seed)
+                estimators = self._default_estimators(target[present], seed)
+                behind = default_inputs(name, rows, estimators, self.scale, seed)
             else:
                 # One estimator for all modalities sees a table; one that was given for this modality, the values.
                 table = not isinstance(self.estimators, Mapping) and X.kind(name) not in ("dense", "sparse")
@@ -131,6 +132,10 @@ class _LateFusion(FusionEstimator):
             for prepare, pairs in behind:
                 bases = tuple(self._base(name, key, estimator) for key, estimator in pairs)
                 branches.append(Branch(name, prepare, bases))
+        keys = [base.key for branch in branches for base in branch.bases]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ValueError(f"the names of modalities and estimators join to {twice} twice; rename one of them.")
         return branches
 
     def _base(self, name: str, key: str, estimator: Any) -> Base:
@@ -150,17 +155,28 @@ class _LateFusion(FusionEstimator):
             )
         return Base(name, key, estimator, method, self._n_classes)
 
-    def _splits(self, X: Modalities, target: Any, groups: Any) -> list[tuple[Any, Any]]:
+    def _splits(self, original: Modalities, y: Any, groups: Any, data: Any, target: Any) -> list[tuple[Any, Any]]:
+        """Return the (train, test) rows of each fold, as positions among the rows that are learnt from."""
         cv = self.cv
-        if cv is None or isinstance(cv, numbers.Integral):
-            # Rare classes, few samples and few groups take fewer folds rather than failing.
-            most = int(np.bincount(target).max()) if self._is_classifier else len(X)
-            most = most if groups is None else min(most, len(np.unique(groups)))
-            cv = min(int(cv or 5), most)
-            if cv < 2:
-                raise ValueError(f"n_samples={len(X)} is too few for folds: a class needs 2 samples, in 2 groups.")
-            if groups is not None:
-                cv = StratifiedGroupKFold(cv) if self._is_classifier else GroupKFold(cv)
+        if not (cv is None or isinstance(cv, numbers.Integral)):
+            # Given folds speak of the rows that came, some of which may have been dropped.
+            position = np.full(len(original), -1)
+            position[data.kept] = np.arange(len(data.kept))
+            splitter = check_cv(cv, y, classifier=self._is_classifier)
+            splits = [
+                tuple(position[np.asarray(rows)] for rows in split)
+                for split in splitter.split(np.zeros((len(original), 1)), y, groups)
+            ]
+            return [(train[train >= 0], test[test >= 0]) for train, test in splits]
+        X, groups = data.X, data.groups
+        # Rare classes, few samples and few groups take fewer folds rather than failing.
+        most = int(np.bincount(target).max()) if self._is_classifier else len(X)
+        most = most if groups is None else min(most, len(np.unique(groups)))
+        cv = min(int(cv or 5), most)
+        if cv < 2:
+            raise ValueError(f"n_samples={len(X)} is too few for folds: a class needs 2 samples, in 2 groups.")
+        if groups is not None:
+            cv = StratifiedGroupKFold(cv) if self._is_classifier else GroupKFold(cv)
         splitter = check_cv(cv, target, classifier=self._is_classifier)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
@@ -372,7 +388,7 @@ class LateFusionStacker(ClassifierMixin, _LateFusion):
             return np.ones((len(X), 1))
         predictions = self._base_predictions(X)
         if self._averages:
-            out = combine(str(self.final_estimator), np.stack(predictions), self.base_weights_)
+            out = combine(str(self.final_estimator_), np.stack(predictions), self.base_weights_)
         else:
             out = np.zeros((len(X), len(self.classes_)))
             found = self.final_estimator_.predict_proba(self._features(X, predictions))
@@ -383,7 +399,7 @@ class LateFusionStacker(ClassifierMixin, _LateFusion):
     def predict(self, X: Any) -> Any:
         """Return the predicted class of each sample, (n_samples,)."""
         check_is_fitted(self)
-        if self._is_constant or self._averages or hasattr(self.final_estimator_, "predict_proba"):
+        if self._is_constant or self._averages:
             return self.classes_[self.predict_proba(X).argmax(axis=1)]
         X, empty = self._predictable(X)
         codes = self.final_estimator_.predict(self._features(X, self._base_predictions(X)))
@@ -412,8 +428,8 @@ class LateFusionStacker(ClassifierMixin, _LateFusion):
         # Probabilities and margins come on different scales, and there are many of them.
         return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
 
-    def _default_estimators(self, n_samples: int, seed: int) -> list[tuple[str, Any]]:
-        return default_classifiers(n_samples, calibrated=self._averages, seed=seed)
+    def _default_estimators(self, target: Any, seed: int) -> list[tuple[str, Any]]:
+        return default_classifiers(target, calibrated=self._averages, seed=seed)
 
     def _score_base(self, base: Base, predictions: Any, target: Any) -> float:
         if base.method == "predict":
@@ -522,7 +538,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         X, empty = self._predictable(X)
         predictions = self._base_predictions(X)
         if self._averages:
-            out = combine(str(self.final_estimator), np.stack(predictions), self.base_weights_)[:, 0]
+            out = combine(str(self.final_estimator_), np.stack(predictions), self.base_weights_)[:, 0]
         else:
             out = self.final_estimator_.predict(self._features(X, predictions))
         out[empty] = self._prior
@@ -538,8 +554,8 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
 
         return RidgeCV()
 
-    def _default_estimators(self, n_samples: int, seed: int) -> list[tuple[str, Any]]:
-        return default_regressors(n_samples, seed=seed)
+    def _default_estimators(self, target: Any, seed: int) -> list[tuple[str, Any]]:
+        return default_regressors(len(target), seed=seed)
 
     def _score_base(self, base: Base, predictions: Any, target: Any) -> float:
         return float(r2_score(target, predictions[:, 0])) if len(target) > 1 else np.nan

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin, TransformerMixin
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
@@ -81,6 +81,7 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         totals = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
         factors = (self.target_sum_ / np.where(totals > 0, totals, 1)).astype(np.float32)
         out = X.astype(np.float32)
+        out.sum_duplicates()  # the logarithm of a sum is not that of its parts
         out.data *= np.repeat(factors, np.diff(out.indptr))
         np.log1p(out.data, out=out.data)
         return out
@@ -98,6 +99,39 @@ class OneScale(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def transform(self, X: Any) -> Any:
         """Return `X` over the scale."""
         return X / np.asarray(self.scale_, dtype=X.dtype)
+
+
+class Projection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Wide CSR to its first principal components, never densified; as many as the samples allow.
+
+    Parameters
+    ----------
+    n_components : int, default=50
+        At most so many.
+    random_state : int or RandomState, default=None
+        Start of the iteration.
+    """
+
+    def __init__(self, n_components: int = N_COMPONENTS, random_state: Any = None):
+        self.n_components = n_components
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> "Projection":
+        """Learn the components of CSR `X` (n_samples, n_features)."""
+        n_components = min(self.n_components, *(n - 1 for n in X.shape))
+        self._n_features_out = max(n_components, 1)
+        # One sample, or nothing stored, has no direction.
+        self.pca_ = None
+        if n_components >= 1 and X.nnz:
+            pca = PCA(n_components, svd_solver="arpack", random_state=self.random_state)
+            self.pca_ = pca.fit(X)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return the components (n_samples, at most n_components)."""
+        if self.pca_ is None:
+            return np.zeros((X.shape[0], self._n_features_out))
+        return self.pca_.transform(X)
 
 
 class TextHasher(TransformerMixin, BaseEstimator):
@@ -262,10 +296,9 @@ def table_preprocessor(
         )
     counts = kind == "sparse" and holds_counts(values)
     width = values.shape[1] if kind == "sparse" else WIDE + 1
-    n_components = min(N_COMPONENTS, values.shape[0] - 1, width - 1)
     projection: list[Any] = []
-    if width > WIDE and n_components >= 1 and (project or (counts and scale)):
-        projection = [PCA(n_components, svd_solver="arpack", random_state=random_state), OneScale()]
+    if width > WIDE and (project or (counts and scale)):
+        projection = [Projection(random_state=random_state), OneScale()]
     if kind in ("text", "tokens"):
         return make_pipeline(TextHasher(), *projection)
     if kind != "sparse":
@@ -277,9 +310,14 @@ def table_preprocessor(
 
 
 def takes_nan(estimator: Any) -> bool:
-    """Whether `estimator`, or the first step of a Pipeline, says that it takes NaN."""
-    while isinstance(estimator, Pipeline):
-        estimator = estimator.steps[0][1]
+    """Whether `estimator` says that it takes NaN; in a Pipeline, every step up to the one that imputes."""
+    if isinstance(estimator, Pipeline):
+        for _, step in estimator.steps:
+            if isinstance(step, MeanFill) or type(step).__module__.startswith("sklearn.impute"):
+                return True
+            if step not in (None, "passthrough") and not takes_nan(step):
+                return False
+        return True
     try:
         return bool(get_tags(estimator).input_tags.allow_nan)
     except (AttributeError, TypeError):

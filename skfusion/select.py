@@ -84,9 +84,10 @@ class _Fusion(FusionEstimator):
         return self
 
     def _checked(self, X: Any) -> tuple[Modalities, Any]:
+        """Return the checked samples, and the positions of those with something present."""
         check_is_fitted(self)
         X = check_modalities(self, X, reset=False)
-        return X, ~X.present.any(axis=1)
+        return X, np.flatnonzero(X.present.any(axis=1))
 
 
 class FusionClassifier(ClassifierMixin, _Fusion):
@@ -181,20 +182,31 @@ class FusionClassifier(ClassifierMixin, _Fusion):
     @available_if(lambda self: _has(self, "predict_proba"))
     def predict_proba(self, X: Any) -> Any:
         """Return class probabilities (n_samples, n_classes); the prior for a sample with nothing present."""
-        X, empty = self._checked(X)
+        X, there = self._checked(X)
         if self._is_constant:
             return np.ones((len(X), 1))
-        out = self.estimator_.predict_proba(_inner(X))
-        out[empty] = self._prior
+        out = np.tile(self._prior, (len(X), 1))
+        if len(there):
+            out[there] = self.estimator_.predict_proba(_inner(X, there))
+        return out
+
+    @available_if(lambda self: _has(self, "decision_function"))
+    def decision_function(self, X: Any) -> Any:
+        """Return the part's decision function, (n_samples,) or (n_samples, n_classes); 0 with nothing present."""
+        X, there = self._checked(X)
+        if self._is_constant or not len(there):
+            return np.zeros(len(X))
+        decided = np.asarray(self.estimator_.decision_function(_inner(X, there)))
+        out = np.zeros((len(X), *decided.shape[1:]))
+        out[there] = decided
         return out
 
     def predict(self, X: Any) -> Any:
         """Return the predicted class of each sample, (n_samples,)."""
-        X, empty = self._checked(X)
-        if self._is_constant:
-            return np.repeat(self.classes_, len(X))
-        out = np.asarray(self.estimator_.predict(_inner(X)))
-        out[empty] = self.classes_[self._prior.argmax()]
+        X, there = self._checked(X)
+        out = np.repeat(self.classes_[[self._prior.argmax()]], len(X))
+        if len(there) and not self._is_constant:
+            out[there] = self.estimator_.predict(_inner(X, there))
         return out
 
 
@@ -280,14 +292,17 @@ class FusionRegressor(RegressorMixin, _Fusion):
 
     def predict(self, X: Any) -> Any:
         """Return predictions (n_samples,); the training mean for a sample with nothing present."""
-        X, empty = self._checked(X)
-        out = np.asarray(self.estimator_.predict(_inner(X)), dtype=np.float64)
-        out[empty] = self._prior
+        X, there = self._checked(X)
+        out = np.full(len(X), self._prior)
+        if len(there):
+            out[there] = self.estimator_.predict(_inner(X, there))
         return out
 
 
-def _inner(X: Modalities) -> Any:
+def _inner(X: Modalities, rows: Any = None) -> Any:
     """Return what the parts get: the array itself where `X` is one plain table, so that any classifier takes it."""
+    if rows is not None and len(rows) < len(X):
+        X = X[rows]
     alone = X.names == [SINGLE] and X.kind(SINGLE) in ("dense", "sparse")
     return X[SINGLE] if alone else X
 

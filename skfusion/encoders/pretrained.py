@@ -45,11 +45,23 @@ class Wrapped(nn.Module):
 
     def forward(self, batch: ModalityBatch) -> Tokens:
         """Values (B, …) -> tokens (B, T, D)."""
-        out = self.module(batch.values)
+        there = batch.mask.any(1)  # (B,)
+        if bool(there.all()):
+            return self._tokens(self.module(batch.values), batch.mask)
+        # A foreign module may normalise by what is missing, or give NaN on zeros: it sees present samples alone.
+        if not there.any():
+            return Tokens(batch.values.new_zeros(len(there), 1, self.n_out), there.unsqueeze(1))
+        values, mask = self._tokens(self.module(batch.values[there]), batch.mask[there])
+        shape = (len(there), *values.shape[1:2])
+        return Tokens(
+            values.new_zeros(*shape, self.n_out).index_put((there,), values),
+            mask.new_zeros(shape).index_put((there,), mask),
+        )
+
+    def _tokens(self, out: Tensor | Tokens, mask: Tensor) -> Tokens:
         if isinstance(out, Tokens):
             return out
         if out.ndim == 2:
-            return Tokens(out.unsqueeze(1), batch.mask.any(1, keepdim=True))
-        same_length = out.shape[1] == batch.mask.shape[1]
-        mask = batch.mask if same_length else batch.mask.any(1, keepdim=True).expand(-1, out.shape[1])
-        return Tokens(out, mask)
+            return Tokens(out.unsqueeze(1), mask.any(1, keepdim=True))
+        same_length = out.shape[1] == mask.shape[1]
+        return Tokens(out, mask if same_length else mask.any(1, keepdim=True).expand(-1, out.shape[1]))

@@ -34,11 +34,11 @@ from skfusion.modalities import Modalities, align, check_modalities
 def compare_fusions(
     X: Any,
     y: Any,
+    cv: Any = 5,
     *,
     estimators: Mapping[str, Any] | None = None,
     single: Any = None,
     modalities: Any = None,
-    cv: Any = 5,
     groups: Any = None,
     scoring: Any = None,
     confidence: float = 0.95,
@@ -59,6 +59,8 @@ def compare_fusions(
         The samples. They are read once; the candidates get a `Modalities`.
     y : array-like of shape (n_samples,)
         The target: classes, or numbers. Whole numbers are classes, unless the estimators given are regressors.
+    cv : int, splitter or iterable, default=5
+        Folds. An integer is shuffled, seeded by `random_state`, stratified for classes, and keeps `groups` whole.
     estimators : dict of str to estimator, default=None
         The fusions: name to a classifier or regressor that takes `X`. None is "early", "joint" and "late", each the
         default of `FusionClassifier` or `FusionRegressor`.
@@ -67,8 +69,6 @@ def compare_fusions(
         pipeline, a linear model on the scaled values.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take.
-    cv : int, splitter or iterable, default=5
-        Folds. An integer is shuffled, seeded by `random_state`, stratified for classes, and keeps `groups` whole.
     groups : array-like of shape (n_samples,), default=None
         Donors, patients and the like. No fold splits one, and candidates whose `fit` knows `groups` get those of their
         training samples, so that a validation split inside keeps them whole, too.

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
+from skorch.callbacks.scoring import ScoringBase
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 
@@ -53,6 +54,8 @@ class FusionNet(NeuralNet):
         skorch's `lr`, `max_epochs`, `batch_size`, `callbacks`, `device`.
     """
 
+    lr: float
+
     def __init__(
         self,
         network: FusionNetwork,
@@ -66,6 +69,12 @@ class FusionNet(NeuralNet):
         **kwargs: Any,
     ) -> None:
         super().__init__(network, nn.ModuleList(objectives), optimizer=optimizer, verbose=verbose, **kwargs)
+        scoring = [c for c in self.callbacks or () if isinstance(c, ScoringBase | PassthroughScoring)]
+        if scoring:
+            raise TypeError(
+                f"callbacks holds {scoring[0]!r}, which needs skorch's own data sets. train_loss and valid_loss are "
+                "recorded without it; for another score use cross_validate, or early_stopping=True for the loss."
+            )
         self.seed = seed
         self.weight_decay = weight_decay
         self.scheduler = scheduler
@@ -167,23 +176,28 @@ class FusionNet(NeuralNet):
         mean = total.item() / count
         if training and not math.isfinite(mean):
             raise self.diverged(f"the loss is {mean} in epoch {epoch + 1}")
+        best = min((row[f"{prefix}_loss"] for row in self.history[:-1] if f"{prefix}_loss" in row), default=math.inf)
         self.history.record(f"{prefix}_loss", mean)
+        self.history.record(f"{prefix}_loss_best", mean < best)
         if training and self.scheduler_ is not None and not self._steps_by_batch:
             plateau = isinstance(self.scheduler_, ReduceLROnPlateau)
             self.scheduler_.step(mean) if plateau else self.scheduler_.step()
 
     def _train_on(self, samples: Samples, epoch: int) -> Tensor:
-        self.optimizer_.zero_grad(set_to_none=True)
-        loss = self._loss(self.criterion_, samples, epoch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self._watchers:
-            self.notify(
-                "on_grad_computed", named_parameters=list(self.module_.named_parameters()), batch=samples, training=True
-            )
-        self.optimizer_.step()
+        def closure() -> Tensor:
+            self.optimizer_.zero_grad(set_to_none=True)
+            loss = self._loss(self.criterion_, samples, epoch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self._watchers:
+                named = list(self.module_.named_parameters())
+                self.notify("on_grad_computed", named_parameters=named, batch=samples, training=True)
+            return loss.detach()
+
+        # LBFGS and its like ask for the loss as often as they want.
+        loss: Tensor = self.optimizer_.step(closure)
         if self._steps_by_batch:
             self.scheduler_.step()
-        return loss.detach()
+        return loss
 
     @torch.no_grad()
     def _validate_on(self, samples: Samples, epoch: int) -> Tensor:
@@ -208,6 +222,13 @@ class FusionNet(NeuralNet):
         if total is None:
             raise ValueError("objectives is empty; due is at least one.")
         return total
+
+    def set_lr(self, lr: float) -> None:
+        """Train on with another learning rate, unless the optimizer came with its own."""
+        if lr != self.lr and not _sets(self.optimizer, "lr"):
+            self.lr = lr
+            for rates in self._base_rates:
+                rates["lr"] = lr
 
     def diverged(self, what: str) -> ValueError:
         """Return the error that says so."""
