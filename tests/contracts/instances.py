@@ -40,7 +40,7 @@ INSTANCES = {
     "joint-regressor": JointFusionRegressor(**NET),
     "late-stacker": LateFusionStacker(LogisticRegression(), cv=3),
     "late-weighted": LateFusionStacker(LogisticRegression(), "weighted", cv=3),
-    "late-regressor": LateFusionRegressor(Ridge(), cv=3),
+    "late-regressor": LateFusionRegressor(Ridge(tol=1e-12), cv=3),
     "imputer-conversion": ModalityImputer(estimator=JointFusionRegressor(**NET), random_state=0),
     "imputer-knn": ModalityImputer("knn"),
     "facade-joint": FusionClassifier(joint=JointFusionClassifier(**SMALL), device="cpu", random_state=0),
