@@ -412,6 +412,14 @@ def test_no_loss_reaches_a_torch_module():
     assert not any(p.requires_grad for p in extractor.module_.parameters())
 
 
+def test_a_frozen_module_leaves_the_one_that_was_handed_in_alone():
+    module = a_module().train()
+    extractor = FrozenModule(module, device="cpu").fit(tables(5, (4,))["a"])
+    assert extractor.module_ is not module
+    assert module.training
+    assert all(p.requires_grad for p in module.parameters())
+
+
 def test_a_torch_module_is_evaluated_in_batches():
     X = tables(2100, (4, 2))
     module = a_module()

@@ -778,7 +778,7 @@ def test_training_that_diverges_raises_what_to_do_and_keeps_the_old_fit(max_epoc
     model = classifier(**{**PLAIN, "max_epochs": 2}).fit(X, y)
     expected = model.predict_proba(X)
     with pytest.raises(ValueError, match=r"training diverged: .*Use a smaller lr \(it is 1e\+38\), or scale=True"):
-        model.set_params(lr=1e38, max_epochs=max_epochs).fit(X, y)
+        model.set_params(lr=1e38, max_epochs=max_epochs, batch_size=40).fit(X, y)
     np.testing.assert_array_equal(model.predict_proba(X), expected)
 
 

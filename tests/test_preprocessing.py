@@ -78,7 +78,8 @@ def test_counts_are_scaled_to_the_median_total_and_logged(csr, dtype):
 
 
 def test_a_count_that_is_stored_in_parts_is_one_count():
-    parts = sparse.csr_matrix((np.array([1.0, 2.0, 3.0]), np.array([0, 0, 1]), np.array([0, 3])), shape=(1, 2))
+    stored = np.array([1, 2, 3], dtype=np.float32)
+    parts = sparse.csr_matrix((stored, np.array([0, 0, 1]), np.array([0, 3])), shape=(1, 2))
     whole = sparse.csr_matrix(parts.toarray())
     normalizer = LogNormalizer().fit(whole)
     np.testing.assert_allclose(normalizer.transform(parts).toarray(), normalizer.transform(whole).toarray())
