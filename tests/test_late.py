@@ -116,6 +116,20 @@ def test_several_modalities_are_stacked_side_by_side_on_the_same_folds():
     np.testing.assert_allclose(model.predict_proba(new), final.predict_proba(np.hstack(at_predict)), atol=1e-12)
 
 
+@pytest.mark.parametrize("as_csr", [False, True])
+def test_passthrough_appends_the_values_of_all_modalities(as_csr):
+    X, y = classes()
+    X["b"] = sparse.csr_matrix(X["b"] * (X["b"] > 0.5)) if as_csr else X["b"]
+    X["a"] = sparse.csr_matrix(X["a"] * (X["a"] > 0.5)) if as_csr else X["a"]
+    final = LogisticRegression(max_iter=1000)
+    model = LateFusionStacker(LogisticRegression(), final, passthrough=True).fit(X, y)
+    values = [X[name].toarray() if as_csr else X[name] for name in "ab"]
+    features = np.hstack([*model.oof_predictions_.values(), *values])
+    codes = np.unique(y, return_inverse=True)[1]
+    np.testing.assert_allclose(model.final_estimator_.coef_, final.fit(features, codes).coef_, atol=1e-3)
+    assert model.score(X, y) > 0.6
+
+
 # Nothing leaks
 
 
