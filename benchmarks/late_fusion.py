@@ -54,7 +54,7 @@ def main():
     X, y = make_data()
     print(f"late fusion: {N} x {tuple(WIDTHS.values())}, LR + RF + HGB a modality, 5 folds, {machine()}\n")
     print(f"{'':<14}{'StackingClassifier':>20}{'LateFusionStacker':>20}{'ratio':>8}{'largest difference':>21}")
-    for names, n_jobs in ((list(WIDTHS), 1), (list(WIDTHS), 2), (["a"], 2)):
+    for names, n_jobs in ((list(WIDTHS), 2), (list(WIDTHS), 1), (["a"], 2)):
         part = {name: X[name] for name in names}
         table = np.hstack(list(part.values()))
         theirs, ours = stacking(names, n_jobs), LateFusionStacker(estimators(), n_jobs=n_jobs)
