@@ -10,6 +10,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
 from skorch.callbacks.scoring import ScoringBase
+from skorch.utils import noop
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 
@@ -264,11 +265,7 @@ class Batches:
 
 def early_stopping(patience: int) -> EarlyStopping:
     """Stop when the validation loss has not improved for `patience` epochs, and restore the best weights."""
-    return EarlyStopping(monitor="valid_loss", patience=patience, threshold=0, load_best=True, sink=_silent)
-
-
-def _silent(*args: Any) -> None:
-    pass
+    return EarlyStopping(monitor="valid_loss", patience=patience, threshold=0, load_best=True, sink=noop)
 
 
 def _sets(build: Any, keyword: str) -> bool:
