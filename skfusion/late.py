@@ -91,16 +91,20 @@ class _LateFusion(FusionEstimator):
         weights = data.sample_weight
         self._check_weights_known(bases, weights)
         present = {name: X.present[:, column] for column, name in enumerate(X.names)}
-        tasks: list[tuple[Branch, Any]] = [(branch, split) for split in [None, *splits] for branch in branches]
+        # The fits of one estimator after another: between two of boosting, the idle threads of a linear model's BLAS
+        # would take turns with those of OpenMP.
+        tasks: list[tuple[Branch, Any]] = [(branch, split) for branch in branches for split in [None, *splits]]
         results = Parallel(n_jobs=self.n_jobs, verbose=int(self.verbose))(
             delayed(fit_branch)(branch, X[branch.modality], target, weights, split, present[branch.modality])
             for branch, split in tasks
         )
-        self._branches = results[: len(branches)]
+        self._branches = results[:: len(splits) + 1]
         self.estimators_ = {key: estimator for branch in self._branches for key, estimator in branch.named()}
         out_of_fold = [np.zeros((len(X), base.n_columns)) for base in bases]
         where = {id(base): out for base, out in zip(bases, out_of_fold)}
-        for (branch, split), parts in zip(tasks[len(branches) :], results[len(branches) :]):
+        for (branch, split), parts in zip(tasks, results):
+            if split is None:
+                continue
             rows = split[1][present[branch.modality][split[1]]]
             for base, part in zip(branch.bases, parts):
                 where[id(base)][rows] += part
