@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -94,7 +95,8 @@ def fit_preprocessor(X: Modalities, name: str, spec: Any, y: Any, *, scale: bool
     rows, _ = training_rows(X, name)
     if X.kind(name) in ("sequence", "image", "volume"):
         channels = 2 if X.kind(name) == "sequence" else 1
-        return FittedOnPresent(ChannelScaler(axis=channels, scale=scale), rows)
+        n_raw = _count_raw(spec, name, X.kind(name))
+        return FittedOnPresent(ChannelScaler(axis=channels, scale=scale, n_raw=n_raw), rows)
     preprocessor = table_preprocessor(name, rows, scale=scale, project=True, random_state=random_state)
     return FittedOnPresent(preprocessor, rows)
 
@@ -115,42 +117,71 @@ def require_present(name: str, present: Any) -> Any:
     return present
 
 
+def _encoder_class(spec: Any, name: str, kind: str) -> tuple[Any, dict[str, Any]]:
+    """Return the encoder class that `spec` stands for, and the options that it sets; None where it stands for none.
+
+    It stands for one by its name, as the class itself, or as a functools.partial of the class.
+    """
+    set_options = spec.keywords if isinstance(spec, partial) else {}
+    found = spec.func if isinstance(spec, partial) else spec
+    if isinstance(found, str):
+        found = resolve(f"encoders[{name!r}]", DEFAULTS[kind] if found == "auto" else found, ENCODERS)
+    return (found if isinstance(found, type) and hasattr(found, "kinds") else None), set_options
+
+
+def _count_raw(spec: Any, name: str, kind: str) -> int:
+    """Return how many of the last channels the encoder `spec` wants as they came."""
+    encoder, set_options = _encoder_class(spec, name, kind)
+    if encoder is None:
+        return int(getattr(spec, "n_raw", 0))
+    return encoder.count_raw(**set_options) if hasattr(encoder, "count_raw") else 0
+
+
 def build_encoder(spec: Any, X: Modalities, name: str, shape: tuple[int, ...], n_latent: int, **options: Any) -> Any:
-    """Build the encoder of a modality whose prepared samples have `shape`."""
+    """Build the encoder of a modality whose prepared samples have `shape`; a partial's own options go first."""
     from skfusion.encoders.pretrained import Wrapped
 
-    kind = X.kind(name) if len(shape) > 1 else "dense"
     if is_transformer(spec):
         spec = "identity"
-    if spec == "auto":
-        if kind not in DEFAULTS:
-            raise ValueError(
-                f"modality {name!r} is {KINDS[kind]}, which no default encoder takes; default encoders take "
-                f"{', '.join(KINDS[k] for k in DEFAULTS)}. Pass encoders={{{name!r}: nn.Module}}."
-            )
-        spec = DEFAULTS[kind]
-    if isinstance(spec, str):
-        encoder = resolve(f"encoders[{name!r}]", spec, ENCODERS)
-        if kind not in encoder.kinds:
-            takers = [n for n in ENCODERS if kind in resolve("encoders", n, ENCODERS).kinds]
-            raise ValueError(
-                f"modality {name!r} is {KINDS[kind]}, but the encoder {spec!r} takes "
-                f"{' or '.join(KINDS[k] for k in encoder.kinds)}. "
-                + (f"Use {' or '.join(map(repr, takers))}." if takers else "Pass an nn.Module that takes it.")
-            )
-        return encoder(shape, n_latent, **options)
     if is_module(spec):
         encoder = copy.deepcopy(spec)
         return encoder if hasattr(encoder, "n_out") and hasattr(encoder, "kinds") else Wrapped(encoder, shape, name)
-    raise TypeError(
-        f"encoders[{name!r}] is {spec!r}; due is one of {sorted(ENCODERS)}, 'auto', an nn.Module or a transformer."
-    )
+    kind = X.kind(name) if len(shape) > 1 else "dense"
+    encoder, set_options = _encoder_class(spec, name, kind)
+    if encoder is None:
+        raise TypeError(
+            f"encoders[{name!r}] is {spec!r}; due is one of {sorted(ENCODERS)}, 'auto', an nn.Module or a transformer; "
+            "or an encoder class, or functools.partial of one."
+        )
+    if kind not in encoder.kinds:
+        takers = [n for n in ENCODERS if kind in resolve("encoders", n, ENCODERS).kinds]
+        called = spec if isinstance(spec, str) else encoder.__name__
+        raise ValueError(
+            f"modality {name!r} is {KINDS[kind]}, but the encoder {called!r} takes "
+            f"{' or '.join(KINDS[k] for k in encoder.kinds)}. "
+            + (f"Use {' or '.join(map(repr, takers))}." if takers else "Pass an nn.Module that takes it.")
+        )
+    return encoder(shape, n_latent, **{**options, **set_options})
 
 
 def build_fusion(spec: Any, widths: dict[str, int], n_latent: int, **options: Any) -> Any:
     """Build the fusion over tokens of `widths`."""
     if is_module(spec):
         return copy.deepcopy(spec)
-    if not isinstance(spec, str):
-        raise TypeError(f"fusion is {spec!r}; due is one of {sorted(FUSIONS)} or an nn.Module.")
-    return resolve("fusion", spec, FUSIONS)(widths, n_latent, **options)
+    if isinstance(spec, str):
+        spec = resolve("fusion", spec, FUSIONS)
+    if not callable(spec):
+        raise TypeError(
+            f"fusion is {spec!r}; due is one of {sorted(FUSIONS)}, a fusion class, functools.partial of one, or an "
+            "nn.Module."
+        )
+    return spec(widths, n_latent, **options)
+
+
+def build_trunk(encoders: Any, n_latent: int, n_layers: int, *, dropout_rate: float, n_heads: int) -> Any:
+    """Build what all modalities' tokens go through where they share an encoder, else None."""
+    if not (isinstance(encoders, str) and encoders == "shared"):
+        return None
+    from skfusion.encoders.transformer import Transformer
+
+    return Transformer(n_latent, n_heads, n_layers, 0.4 * dropout_rate)

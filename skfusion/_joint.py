@@ -1,20 +1,24 @@
 """What the joint classifier and the joint regressor share: from checked input to a trained network, and back."""
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
-from sklearn.utils import check_random_state
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
-from skfusion._build import build_encoder, build_fusion, by_modality, fit_preprocessor
+from skfusion._build import build_encoder, build_fusion, build_trunk, by_modality, fit_preprocessor, resolve
 from skfusion._compat import integer, options, real
 from skfusion._targets import training_set
+from skfusion.encoders import TOKENIZERS
 from skfusion.modalities import Modalities, check_modalities
+from skfusion.objectives import OBJECTIVES
 
 _RESERVED = ("fusion", "global")
 _MIN_SAMPLES_TO_HOLD_OUT = 50
@@ -29,6 +33,12 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         "n_latent": [integer(1)],
         "n_layers": [integer(0)],
         "n_heads": [integer(1)],
+        "n_fusion_layers": [integer(1)],
+        "unimodal_heads": ["boolean"],
+        "balance": [options("none", "gradient_blending", "ogm")],
+        "drop_token": [real(0, 1, closed="left")],
+        "precision": [options("float32", "bf16")],
+        "compile": ["boolean"],
         "dropout_rate": [real(0, 1)],
         "scale": ["boolean"],
         "lr": [real(0, closed="neither")],
@@ -134,7 +144,7 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
 
     def _start(self, data: Any, target: Any) -> None:
         """Fit the preprocessing and build the network."""
-        from skfusion.fusion.network import FusionNetwork
+        from skfusion.fusion.network import FusionNetwork, head_widths
         from skfusion.objectives.supervised import Supervised
         from skfusion.training.device import resolve_device, seeded
         from skfusion.training.net import FusionNet
@@ -146,7 +156,10 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(np.iinfo(np.int32).max))
         device = resolve_device(self.device)
-        specs = by_modality("encoders", self.encoders, X.names)
+        specs = {
+            name: TOKENIZERS.get(X.kind(name), TOKENIZERS["dense"]) if spec == "shared" else spec
+            for name, spec in by_modality("encoders", self.encoders, X.names).items()
+        }
         source = None if self.pretrained is None else clone(self.pretrained).fit(X, data.y)
         with seeded(seed, device):
             self.preprocessors_, encoders = {}, {}
@@ -166,22 +179,42 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
                     n_hidden=self.n_hidden,
                     n_layers=self.n_layers,
                     dropout_rate=self.dropout_rate,
+                    groups=getattr(preprocessor, "groups", None),
                 )
             widths = {name: encoder.n_out for name, encoder in encoders.items()}
-            fusion = build_fusion(
-                self.fusion, widths, self.n_latent, dropout_rate=self.dropout_rate, n_heads=self.n_heads
+            sizes = {"dropout_rate": self.dropout_rate, "n_heads": self.n_heads}
+            trunk = build_trunk(self.encoders, self.n_latent, max(self.n_layers, 1), **sizes)
+            fusion = build_fusion(self.fusion, widths, self.n_latent, n_fusion_layers=self.n_fusion_layers, **sizes)
+            heads = {}
+            if self.unimodal_heads or self.balance != "none" or getattr(fusion, "predicts_by_head", False):
+                found = head_widths(fusion, widths)
+                own = [*X.names, *(["global"] if getattr(fusion, "global_apart", False) else [])]
+                heads = {name: self._build_head(found[name]) for name in own}
+            n_classes = self._n_classes_by_output()
+            network = FusionNetwork(
+                encoders,
+                fusion,
+                self._build_head(self.n_latent),
+                heads=heads,
+                trunk=trunk,
+                modality_dropout=self.modality_dropout,
+                drop_token=self.drop_token,
+                n_classes=n_classes,
             )
-            head = self._build_head()
-            network = FusionNetwork(encoders, fusion, head, modality_dropout=self.modality_dropout)
             supervised = Supervised(
                 _without_reduction(self.criterion),
-                n_classes=self._n_classes_by_output(),
+                n_classes=n_classes,
                 label_smoothing=getattr(self, "label_smoothing", 0.0),
+                balance=self.balance,
             )
+            own_objectives = [
+                resolve("objectives", name, OBJECTIVES)(n_classes=n_classes, n_latent=self.n_latent)
+                for name in getattr(fusion, "objectives", ())
+            ]
             callbacks = [copy.deepcopy(callback) for callback in self.callbacks or ()]
             self.net_ = FusionNet(
                 network,
-                [supervised, *(copy.deepcopy(o) for o in self.objectives or ())],
+                [supervised, *own_objectives, *(copy.deepcopy(o) for o in self.objectives or ())],
                 seed=seed,
                 optimizer=self.optimizer,
                 weight_decay=self.weight_decay,
@@ -192,6 +225,8 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
                 callbacks=callbacks,
                 device=device,
                 verbose=int(self.verbose),
+                precision=self.precision,
+                compile_network=self.compile,
             )
 
     def _train(self, data: Any, target: Any, epochs: int, scheduler: Any, early_stopping: bool) -> "JointFusionBase":
@@ -202,11 +237,11 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         weight = self._weights(data)
         train = self._tensors(data.X, target, weight)
         held_out = None
-        if early_stopping:
+        if early_stopping or self.balance == "gradient_blending":
             held_out = self._hold_out(data, net.seed)
         net.max_epochs, net.scheduler = epochs, scheduler
         stopper = []
-        if held_out is not None:
+        if early_stopping and held_out is not None:
             stopper = [("early_stopping", stop_early(self.n_iter_no_change).initialize())]
         before = net.callbacks_
         net.callbacks_ = before + stopper
@@ -306,7 +341,7 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         if head not in self.embedding_means_:
             raise ValueError(f"head is {head!r}; due is one of {list(self.embedding_means_)}.")
         X = check_modalities(self, X, reset=False)
-        out = np.concatenate([o.heads[head].cpu().numpy() for o in self.net_.outputs(self._tensors(X))])
+        out = np.concatenate([o.heads[head].float().cpu().numpy() for o in self.net_.outputs(self._tensors(X))])
         empty = ~(X.present.any(axis=1) if head in _RESERVED else X.present[:, X.names.index(head)])
         out[empty] = self.embedding_means_[head]
         return out
@@ -318,7 +353,7 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         sums: dict[str, Any] = {}
         start, finite = 0, True
         for output in self.net_.outputs(train):
-            finite = self.network_.predict(output).isfinite().all() & finite
+            finite = self.network_.final(output).isfinite().all() & finite
             stop = start + len(output.fused)
             for head, embedding in output.heads.items():
                 there = columns[head][start:stop] if head in columns else slice(None)
@@ -336,9 +371,63 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         }
         self.n_latent_ = len(self.embedding_means_["fusion"])
 
-    def _raw_predictions(self, X: Modalities) -> Any:
+    def _raw_predictions(self, X: Modalities, head: str | None = None) -> Any:
         network = self.network_
-        return np.concatenate([network.predict(o).double().cpu().numpy() for o in self.net_.outputs(self._tensors(X))])
+        if head is None or head == "fusion":
+            predict = network.final
+        elif head in network.head_names:
+            predict = partial(network.predict, head=head)
+        else:
+            raise ValueError(
+                f"head is {head!r}; due is one of {['fusion', *network.head_names]}. unimodal_heads=True gives every "
+                "modality a prediction of its own, as the fusions 'zorro', 'bottleneck' and 'irene' do."
+            )
+        return np.concatenate([predict(o).double().cpu().numpy() for o in self.net_.outputs(self._tensors(X))])
+
+    def _lacks(self, X: Modalities, head: str | None) -> Any:
+        """Which samples have nothing that a head could predict from."""
+        if head in X.names:
+            return ~X.present[:, X.names.index(head)]
+        return ~X.present.any(axis=1)
+
+    def attention_maps(self, X: Any) -> Bunch:
+        """Return who attended to whom, by modality.
+
+        Parameters
+        ----------
+        X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
+            The samples.
+
+        Returns
+        -------
+        Bunch
+            maps : ndarray of float32 (n_samples, n_names, n_names)
+                The share of attention that the tokens of each row's modality gave to each column's, averaged over
+                tokens, heads and layers; NaN where a sample has no such token. Rows add up to 1.
+            mean : DataFrame of shape (n_names, n_names)
+                The mean over samples that have the row's modality.
+            names : list of str
+                The modalities, and ``"fusion"`` and ``"global"`` where the fusion has such tokens.
+
+        Raises
+        ------
+        ValueError
+            Where the fusion has no attention.
+        """
+        from skfusion.training.attention import attention_maps
+
+        check_is_fitted(self)
+        X = check_modalities(self, X, reset=False)
+        names, maps = attention_maps(self.net_, self._tensors(X))
+        if maps is None:
+            raise ValueError(
+                f"fusion={self.fusion!r} has no attention to show. Those that have are 'attention', 'early_concat', "
+                "'cross_attention', 'zorro', 'bottleneck', 'irene' and others; see the guide on fusions."
+            )
+        count = (~np.isnan(maps)).sum(axis=0)
+        mean = np.nansum(maps, axis=0) / np.where(count, count, np.nan)
+        frame = pd.DataFrame(mean, index=pd.Index(names, name="from"), columns=pd.Index(names, name="to"))
+        return Bunch(maps=maps, mean=frame, names=names)
 
 
 def _batch_size(batch_size: Any, n_samples: int) -> int:

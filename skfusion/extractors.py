@@ -92,7 +92,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def fit(self, X: Any, y: Any = None) -> "Autoencoder":
         """Train on the values `X` of one modality (n_samples, …); `y` is not used."""
         from skfusion.encoders.dense import MLP
-        from skfusion.fusion.bottleneck import Bottleneck
+        from skfusion.fusion.single import SingleModality
         from skfusion.joint import JointFusionRegressor
         from skfusion.training.device import resolve_device, seeded
 
@@ -101,10 +101,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         table = self._table(X)
         with seeded(seed, resolve_device(self.device)):
             encoder = MLP(table.shape[1:], self.n_latent, n_hidden=_HIDDEN, dropout_rate=0.0)
-            bottleneck = Bottleneck(self.n_latent, _HIDDEN)
+            single = SingleModality(self.n_latent, _HIDDEN)
         self.network_ = JointFusionRegressor(
             encoder,
-            bottleneck,
+            single,
             n_latent=_HIDDEN,
             scale=False,
             max_epochs=self.max_epochs,

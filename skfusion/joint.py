@@ -24,9 +24,14 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         "auto" goes by the modality's kind: "mlp" for tables (wide CSR is projected to 50 components first), "conv1d"
         for sequences, "conv2d" for images. Others: "linear", "identity". An nn.Module takes the prepared values (B, …)
         as float32 and is copied; a scikit-learn transformer is cloned, fitted on the training data, and no gradient
-        reaches it.
-    fusion : str or nn.Module, default="concat"
-        "concat", "sum", "mean", "product", "gated" or "attention".
+        reaches it. "shared" is one transformer for all modalities, each behind a tokenizer. Encoders of several tokens
+        are "tokens" and "patches" for tables, "steps" and "regions" for sequences, "patch2d" and "patch3d".
+    fusion : str, class, functools.partial or nn.Module, default="concat"
+        A name of `skfusion.fusion.FUSIONS`: of embeddings "concat", "sum", "mean", "product", "gated", "attention",
+        "tensor", "low_rank", "select", "shared_specific", "mixture_of_experts"; of tokens "early_sum", "early_concat",
+        "hierarchical", "hierarchical_split", "cross_attention", "cross_attention_concat", "protst", "irene",
+        "bottleneck", "zorro", "everything_at_once", "unseen", "optimal_transport". The guide on fusions says when to
+        choose which.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take; see the guide on input.
     objectives : list, default=None
@@ -36,6 +41,15 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         knows. It is cloned and fitted on the training data; ``FrozenEstimator(p)`` keeps its fit.
     modality_dropout : float, default=0.0
         Probability with which a present modality is left out of a sample in training; one is always kept.
+    unimodal_heads : bool, default=False
+        Every modality has a prediction of its own, `predict(X, head="labs")`, and the loss is the mean of all of them
+        and the fused one. "zorro", "bottleneck", "irene" and "unseen" have these in any case.
+    balance : {"none", "gradient_blending", "ogm"}, default="none"
+        What keeps a modality that learns fast from starving the others; both need `unimodal_heads` and turn them on.
+        "gradient_blending" holds a part out and weights the losses by how much a head generalises over how much it
+        overfits [2]_; "ogm" slows the encoder of the modality that is ahead [3]_.
+    drop_token : float, default=0.0
+        Share of a modality's tokens that is left out in training, where it has several.
     n_hidden : int, default=128
         Width of the encoders' hidden layers.
     n_latent : int, default=64
@@ -43,7 +57,9 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
     n_layers : int, default=1
         Hidden layers of an encoder.
     n_heads : int, default=4
-        Attention heads, where the fusion has attention.
+        Attention heads, where the fusion has attention; a divisor of `n_latent`.
+    n_fusion_layers : int, default=2
+        Layers of the fusion, where it is a transformer.
     dropout_rate : float, default=0.5
         Share of hidden units dropped in training.
     scale : bool, default=True
@@ -77,6 +93,10 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         They are copied.
     device : str or torch.device, default="auto"
         "auto" takes cuda, then mps, then cpu.
+    precision : {"float32", "bf16"}, default="float32"
+        What the network computes in; "bf16" is meant for GPUs that have it, and slow on most CPUs.
+    compile : bool, default=False
+        Train through `torch.compile`: half a minute at the start, for less a step.
     warm_start : bool, default=False
         A further `fit` goes on from the weights of the last one.
     random_state : int, RandomState or None, default=None
@@ -101,6 +121,8 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
     ----------
     .. [1] Huang et al., "Fusion of medical imaging and electronic health records using deep learning", npj Digital
        Medicine 3:136, 2020.
+    .. [2] Wang, Tran and Feiszli, "What makes training multi-modal classification networks hard?", CVPR, 2020.
+    .. [3] Peng et al., "Balanced multimodal learning via on-the-fly gradient modulation", CVPR, 2022.
 
     Examples
     --------
@@ -132,10 +154,14 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         objectives: Any = None,
         pretrained: Any = None,
         modality_dropout: float = 0.0,
+        unimodal_heads: bool = False,
+        balance: str = "none",
+        drop_token: float = 0.0,
         n_hidden: int = 128,
         n_latent: int = 64,
         n_layers: int = 1,
         n_heads: int = 4,
+        n_fusion_layers: int = 2,
         dropout_rate: float = 0.5,
         scale: bool = True,
         label_smoothing: float = 0.1,
@@ -152,6 +178,8 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         class_weight: Any = None,
         callbacks: Any = None,
         device: Any = "auto",
+        precision: str = "float32",
+        compile: bool = False,
         warm_start: bool = False,
         random_state: Any = None,
         verbose: int = 0,
@@ -162,10 +190,14 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         self.objectives = objectives
         self.pretrained = pretrained
         self.modality_dropout = modality_dropout
+        self.unimodal_heads = unimodal_heads
+        self.balance = balance
+        self.drop_token = drop_token
         self.n_hidden = n_hidden
         self.n_latent = n_latent
         self.n_layers = n_layers
         self.n_heads = n_heads
+        self.n_fusion_layers = n_fusion_layers
         self.dropout_rate = dropout_rate
         self.scale = scale
         self.label_smoothing = label_smoothing
@@ -182,6 +214,8 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         self.class_weight = class_weight
         self.callbacks = callbacks
         self.device = device
+        self.precision = precision
+        self.compile = compile
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
@@ -191,32 +225,44 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         tags.classifier_tags.multi_label = True
         return tags
 
-    def predict_proba(self, X: Any) -> Any:
+    def predict_proba(self, X: Any, head: str | None = None) -> Any:
         """Return class probabilities.
 
         Parameters
         ----------
         X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
             The samples.
+        head : str, default=None
+            The head that predicts, a modality's name or ``"global"`` where the network has such predictions (see
+            `unimodal_heads`); None is the fused one.
 
         Returns
         -------
         ndarray of float64 (n_samples, n_classes), or a list of them
-            A list, one an output, where the target was 2-D. A sample with nothing present gets the prior.
+            A list, one an output, where the target was 2-D. A sample with nothing present, or without the head's
+            modality, gets the prior.
         """
         check_is_fitted(self)
         X = check_modalities(self, X, reset=False)
-        logits = self._raw_predictions(X)
-        empty = ~X.present.any(axis=1)
+        logits = self._raw_predictions(X, head)
+        empty = self._lacks(X, head)
         bounds = np.cumsum([len(prior) for prior in self._priors])[:-1]
         parts = [_softmax(part) for part in np.split(logits, bounds, axis=1)]
         for part, prior in zip(parts, self._priors):
             part[empty] = prior
         return parts if isinstance(self.classes_, list) else parts[0]
 
-    def predict(self, X: Any) -> Any:
-        """Return the most probable class of each sample, (n_samples,) or (n_samples, n_outputs)."""
-        probabilities = self.predict_proba(X)
+    def predict(self, X: Any, head: str | None = None) -> Any:
+        """Return the most probable class of each sample, (n_samples,) or (n_samples, n_outputs).
+
+        Parameters
+        ----------
+        X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
+            The samples.
+        head : str, default=None
+            As in `predict_proba`.
+        """
+        probabilities = self.predict_proba(X, head)
         if not isinstance(self.classes_, list):
             return self.classes_[probabilities.argmax(axis=1)]
         return np.stack([c[p.argmax(axis=1)] for c, p in zip(self.classes_, probabilities)], axis=1)
@@ -248,10 +294,10 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
     def _n_classes_by_output(self) -> list[int]:
         return [len(classes) for classes in self._class_lists()]
 
-    def _build_head(self) -> Any:
+    def _build_head(self, width: int) -> Any:
         from torch import nn
 
-        return nn.Linear(self.n_latent, sum(self._n_classes_by_output()))
+        return nn.Linear(width, sum(self._n_classes_by_output()))
 
 
 class JointFusionRegressor(RegressorMixin, JointFusionBase):
@@ -264,8 +310,8 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
     encoders : "auto", str, nn.Module, transformer or dict by modality, default="auto"
         "auto" goes by the modality's kind: "mlp" for tables (wide CSR is projected to 50 components first), "conv1d"
         for sequences, "conv2d" for images. Others: "linear", "identity".
-    fusion : str or nn.Module, default="concat"
-        "concat", "sum", "mean", "product", "gated" or "attention".
+    fusion : str, class, functools.partial or nn.Module, default="concat"
+        A name of `skfusion.fusion.FUSIONS`; see `JointFusionClassifier`.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take; see the guide on input.
     objectives : list, default=None
@@ -275,6 +321,13 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
         knows. It is cloned and fitted on the training data; ``FrozenEstimator(p)`` keeps its fit.
     modality_dropout : float, default=0.0
         Probability with which a present modality is left out of a sample in training; one is always kept.
+    unimodal_heads : bool, default=False
+        Every modality has a prediction of its own, `predict(X, head="labs")`, and the loss is the mean of all of them
+        and the fused one. "zorro", "bottleneck", "irene" and "unseen" have these in any case.
+    balance : {"none", "gradient_blending", "ogm"}, default="none"
+        What keeps a modality that learns fast from starving the others; see `JointFusionClassifier`.
+    drop_token : float, default=0.0
+        Share of a modality's tokens that is left out in training, where it has several.
     n_hidden : int, default=128
         Width of the encoders' hidden layers.
     n_latent : int, default=64
@@ -282,7 +335,9 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
     n_layers : int, default=1
         Hidden layers of an encoder.
     n_heads : int, default=4
-        Attention heads, where the fusion has attention.
+        Attention heads, where the fusion has attention; a divisor of `n_latent`.
+    n_fusion_layers : int, default=2
+        Layers of the fusion, where it is a transformer.
     dropout_rate : float, default=0.2
         Share of hidden units dropped in training.
     scale : bool, default=True
@@ -311,6 +366,10 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
         They are copied.
     device : str or torch.device, default="auto"
         "auto" takes cuda, then mps, then cpu.
+    precision : {"float32", "bf16"}, default="float32"
+        What the network computes in; "bf16" is meant for GPUs that have it, and slow on most CPUs.
+    compile : bool, default=False
+        Train through `torch.compile`: half a minute at the start, for less a step.
     warm_start : bool, default=False
         A further `fit` goes on from the weights of the last one.
     random_state : int, RandomState or None, default=None
@@ -356,10 +415,14 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
         objectives: Any = None,
         pretrained: Any = None,
         modality_dropout: float = 0.0,
+        unimodal_heads: bool = False,
+        balance: str = "none",
+        drop_token: float = 0.0,
         n_hidden: int = 128,
         n_latent: int = 64,
         n_layers: int = 1,
         n_heads: int = 4,
+        n_fusion_layers: int = 2,
         dropout_rate: float = 0.2,
         scale: bool = True,
         lr: float = 3e-3,
@@ -374,6 +437,8 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
         n_iter_no_change: int = 10,
         callbacks: Any = None,
         device: Any = "auto",
+        precision: str = "float32",
+        compile: bool = False,
         warm_start: bool = False,
         random_state: Any = None,
         verbose: int = 0,
@@ -384,10 +449,14 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
         self.objectives = objectives
         self.pretrained = pretrained
         self.modality_dropout = modality_dropout
+        self.unimodal_heads = unimodal_heads
+        self.balance = balance
+        self.drop_token = drop_token
         self.n_hidden = n_hidden
         self.n_latent = n_latent
         self.n_layers = n_layers
         self.n_heads = n_heads
+        self.n_fusion_layers = n_fusion_layers
         self.dropout_rate = dropout_rate
         self.scale = scale
         self.lr = lr
@@ -402,16 +471,32 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
         self.n_iter_no_change = n_iter_no_change
         self.callbacks = callbacks
         self.device = device
+        self.precision = precision
+        self.compile = compile
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
 
-    def predict(self, X: Any) -> Any:
-        """Return predictions, float64 (n_samples,) or (n_samples, n_outputs); the mean where nothing is present."""
+    def predict(self, X: Any, head: str | None = None) -> Any:
+        """Return predictions.
+
+        Parameters
+        ----------
+        X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
+            The samples.
+        head : str, default=None
+            The head that predicts, a modality's name or ``"global"`` where the network has such predictions (see
+            `unimodal_heads`); None is the fused one.
+
+        Returns
+        -------
+        ndarray of float64 (n_samples,) or (n_samples, n_outputs)
+            A sample with nothing present, or without the head's modality, gets the mean.
+        """
         check_is_fitted(self)
         X = check_modalities(self, X, reset=False)
-        out = self._raw_predictions(X) * self._target_scale + self._target_mean
-        out[~X.present.any(axis=1)] = self._target_mean
+        out = self._raw_predictions(X, head) * self._target_scale + self._target_mean
+        out[self._lacks(X, head)] = self._target_mean
         return out[:, 0] if self._target_is_1d else out
 
     def _learn_target(self, y: Any, sample_weight: Any, classes: Any = None) -> Any:
@@ -433,10 +518,10 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
     def _n_classes_by_output(self) -> None:
         return None
 
-    def _build_head(self) -> Any:
+    def _build_head(self, width: int) -> Any:
         from torch import nn
 
-        return nn.Linear(self.n_latent, len(self._target_mean))
+        return nn.Linear(width, len(self._target_mean))
 
 
 def _softmax(logits: Any) -> Any:

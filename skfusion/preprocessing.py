@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin, TransformerMixin
-from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -214,11 +214,15 @@ class ChannelScaler(TransformerMixin, BaseEstimator):
         The axis of the channels.
     scale : bool, default=True
         False leaves the scale alone and fills NaN only.
+    n_raw : int, default=0
+        So many of the last channels are left alone, such as coordinates or ids. Their NaN becomes the (lower) median: a
+        value that occurs.
     """
 
-    def __init__(self, axis: int, scale: bool = True):
+    def __init__(self, axis: int, scale: bool = True, n_raw: int = 0):
         self.axis = axis
         self.scale = scale
+        self.n_raw = n_raw
 
     def fit(self, X: Any, y: Any = None) -> "ChannelScaler":
         """Learn mean and scale of each channel."""
@@ -228,19 +232,30 @@ class ChannelScaler(TransformerMixin, BaseEstimator):
         n = np.maximum(there.sum(axis=others, keepdims=True), 1)
         mean = np.where(there, X, 0).sum(axis=others, keepdims=True, dtype=np.float64) / n
         variance = np.where(there, np.square(X - mean), 0).sum(axis=others, keepdims=True) / n
-        self.mean_ = mean
+        self.mean_, self.fill_ = mean, mean.copy()
         self.scale_ = np.where(variance > 0, np.sqrt(variance), 1.0)
+        if self.n_raw:
+            raw = (slice(None),) * self.axis + (slice(-self.n_raw, None),)
+            self.mean_[raw], self.scale_[raw], self.fill_[raw] = 0.0, 1.0, _medians(X[raw], self.axis)
         return self
 
     def transform(self, X: Any) -> Any:
         """Return the same shape; float32 where it is scaled, else the dtype that came."""
         if not self.scale:
             gone = _single_gaps(X)
-            return np.where(gone, self.mean_.astype(X.dtype), X) if gone.any() else X
+            return np.where(gone, self.fill_.astype(X.dtype), X) if gone.any() else X
         centred = (X - self.mean_).astype(np.float32)
         gone = _single_gaps(centred)
-        centred = np.where(gone, np.float32(0), centred) if gone.any() else centred
+        centred = np.where(gone, (self.fill_ - self.mean_).astype(np.float32), centred) if gone.any() else centred
         return centred / self.scale_.astype(np.float32)
+
+
+def _medians(X: Any, axis: int) -> Any:
+    """Lower median of each channel, of the shape of `X` with 1 on all other axes; 0 for a channel without a value."""
+    channels = np.moveaxis(X, axis, 0).reshape(X.shape[axis], -1)
+    there = (channel[~np.isnan(channel)] for channel in channels)
+    medians = [np.quantile(values, 0.5, method="lower") if len(values) else 0.0 for values in there]
+    return np.reshape(medians, [-1 if a == axis else 1 for a in range(X.ndim)])
 
 
 def _single_gaps(X: Any) -> Any:
@@ -309,6 +324,22 @@ def table_preprocessor(
     return make_pipeline(MeanFill(), *([StandardScaler(with_mean=False)] if scale else []), *projection)
 
 
+def column_groups(preprocessor: Any) -> list[int] | None:
+    """Return the feature of each column that a fitted `table_preprocessor` of a DataFrame gives; None for any other.
+
+    A number has one column, a category one for each level.
+    """
+    if not isinstance(preprocessor, ColumnTransformer):
+        return None
+    widths: list[int] = []
+    for _, part, columns in preprocessor.transformers_:
+        if isinstance(part, OneHotEncoder) and len(columns):
+            widths += [len(levels) for levels in part.categories_]
+        else:
+            widths += [1] * len(columns)
+    return np.repeat(np.arange(len(widths)), widths).tolist()
+
+
 def takes_nan(estimator: Any) -> bool:
     """Whether `estimator` says that it takes NaN; in a Pipeline, every step up to the one that imputes."""
     if isinstance(estimator, Pipeline):
@@ -368,6 +399,11 @@ class FittedOnPresent:
         self.shape = tuple(one.shape[1:])
         self.dtype = one.dtype
         self.sparse = sparse.issparse(one)
+
+    @property
+    def groups(self) -> list[int] | None:
+        """The feature of each column, where one-hot made several of one; else None (see `column_groups`)."""
+        return column_groups(self.transformer)
 
     def apply(self, values: Values, present: Any) -> Any:
         """Return the transformed values (n_samples, …), zeros where the modality is missing."""

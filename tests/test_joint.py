@@ -21,6 +21,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CyclicLR, ReduceLROnPlateau, StepLR
 
 from skfusion import JointFusionClassifier, JointFusionRegressor, LateFusionStacker, Modalities
+from skfusion.encoders import MLP, Conv1d, Patch3d, Wrapped
 from skfusion.encoders.batch import Batch, ModalityBatch
 
 SMALL = {
@@ -260,6 +261,7 @@ KINDS = {
     ),
     "sequence": padded,
     "image": lambda rng, y: rng.normal(size=(len(y), 1, 8, 8)) + 2 * np.eye(8) * (2 * y - 1)[:, None, None, None],
+    "volume": lambda rng, y: rng.normal(size=(len(y), 1, 4, 4, 4)) + 0.5 * (2 * y - 1)[:, None, None, None, None],
     "text": words,
     "tokens": lambda rng, y: [text.split() for text in words(rng, y)],
 }
@@ -271,6 +273,13 @@ def test_every_kind_is_learnt_by_its_default_encoder(kind):
     y = rng.integers(0, 2, size=300)
     X = Modalities({"m": KINDS[kind](rng, y), "noise": rng.normal(size=(300, 2))})
     assert classifier(max_epochs=20).fit(X[:160], y[:160]).score(X[160:], y[160:]) > 0.8
+
+
+@pytest.mark.parametrize(("encoder", "width"), [(MLP, 16), (partial(MLP, n_hidden=5), 5)], ids=["class", "partial"])
+def test_an_encoder_may_come_as_its_class_and_keeps_what_a_partial_sets(encoder, width):
+    X, y = two_classes()
+    model = clone(classifier(encoders={"a": encoder}, max_epochs=1)).fit(X, y)
+    assert [e.layers[1].out_features for e in model.network_.encoders] == [width, 16]
 
 
 def test_wide_counts_are_projected_and_narrow_ones_are_not():
@@ -289,16 +298,13 @@ def test_an_unknown_category_is_no_category():
     assert model.score({"m": frame}, np.arange(60) % 2) == 1
 
 
-def test_a_volume_raises_its_name_its_kind_and_what_takes_it():
-    X = {"scan": np.zeros((20, 1, 3, 3, 3))}
-    with pytest.raises(
-        ValueError,
-        match=r"modality 'scan' is a 5-D array \(samples, channels, depth, height, width\), which no default encoder "
-        r"takes; .*Pass encoders=\{'scan': nn.Module\}",
-    ):
-        classifier().fit(X, np.arange(20) % 2)
+def test_a_volume_is_taken_by_its_default_encoder_and_by_a_module():
+    X = {"scan": np.random.default_rng(0).normal(size=(20, 1, 3, 3, 3))}
     flat = nn.Sequential(nn.Flatten(), nn.Linear(27, 4))
-    assert classifier(encoders={"scan": flat}, max_epochs=1).fit(X, np.arange(20) % 2).transform(X).shape == (20, 8)
+    for encoder, built in (("auto", Patch3d), (flat, Wrapped)):
+        model = classifier(encoders={"scan": encoder}, max_epochs=1).fit(X, np.arange(20) % 2)
+        assert type(model.network_.encoders[0]) is built
+        assert model.transform(X).shape == (20, 8)
 
 
 @pytest.mark.parametrize(
@@ -313,18 +319,27 @@ def test_a_volume_raises_its_name_its_kind_and_what_takes_it():
             "'a' is a 2-D array of numbers, but the encoder 'conv1d' takes a 3",
         ),
         (
+            {"encoders": {"a": partial(Conv1d, kernel_size=3)}},
+            ValueError,
+            r"but the encoder 'Conv1d' takes a 3-D array \(samples, time, channels\). Use 'identity' or 'linear'",
+        ),
+        ({"encoders": Conv1d}, ValueError, "'a' is a 2-D array of numbers, but the encoder 'Conv1d' takes a 3-D array"),
+        ({"encoders": nn.Linear}, TypeError, r"due is one of .* or an encoder class, or functools.partial of one"),
+        (
+            {"encoders": {"a": partial(nn.Linear, bias=False)}},
+            TypeError,
+            r"is functools.partial\(.*Linear.*; due is one",
+        ),
+        (
             {"encoders": {"a": nn.Linear(9, 2)}},
             ValueError,
             r"'a', Linear, does not take its values \(B, 4\) as float32",
         ),
         ({"encoders": {"a": nn.Unflatten(1, (2, 2, 1))}}, ValueError, r"Unflatten, gave \(2, 2, 2, 1\); due is \(B, D"),
-        ({"fusion": "stack"}, ValueError, r"fusion is 'stack'; due is one of \['attention', 'concat', .*'sum'"),
+        ({"fusion": "stack"}, ValueError, r"fusion is 'stack'; due is one of \['attention', .*'concat', .*'sum'"),
         ({"fusion": 3}, TypeError, r"fusion is 3; due is one of \['attention'.* or an nn.Module"),
-        (
-            {"fusion": "sum", "encoders": "identity"},
-            ValueError,
-            "'sum' needs every modality's embedding n_latent=8 wide",
-        ),
+        ({"fusion": "zorro", "n_heads": 3}, ValueError, "n_heads=3 does not divide n_latent=8"),
+        ({"balance": "equal"}, ValueError, "'balance' parameter"),
         ({"fusion": "attention", "n_heads": 3}, ValueError, "n_heads=3 does not divide n_latent=8"),
         ({"device": "gpu"}, ValueError, "device is 'gpu'; due is 'auto' or a torch device such as 'cpu' or 'cuda:0'"),
         ({"device": "cuda:99"}, ValueError, r"device is 'cuda:99', but torch finds (no|\d+) CUDA device"),

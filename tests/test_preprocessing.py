@@ -16,6 +16,7 @@ from skfusion.preprocessing import (
     OneScale,
     SummaryStatistics,
     TextHasher,
+    column_groups,
     holds_counts,
     present_rows,
     side_by_side,
@@ -211,6 +212,33 @@ def test_a_constant_channel_is_zero():
     assert not ChannelScaler(axis=2).fit(X).transform(X).any()
 
 
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_raw_channels_are_left_alone_and_their_gaps_get_a_value_that_occurs(axis, scale):
+    X = np.random.default_rng(0).normal(5, 3, size=(20, 6, 3)).astype(np.float32)
+    X[:, :, 2] = np.arange(20)[:, None] % 2  # the mean, .5, is no id
+    X[0, 0, 1:] = NAN
+    X[1, 5] = NAN
+    last, gaps = X[..., 1:], np.isnan(X[..., 1:])
+    if axis == 1:
+        X = X.swapaxes(1, 2)[..., None]
+    found = ChannelScaler(axis=axis, scale=scale, n_raw=2).fit(X).transform(X)
+    one_by_one = ChannelScaler(axis=axis, scale=scale).fit(X).transform(X)
+    found, one_by_one = (v if axis == 2 else v[..., 0].swapaxes(1, 2) for v in (found, one_by_one))
+    np.testing.assert_array_equal(found[..., 0], one_by_one[..., 0])
+    np.testing.assert_array_equal(found[..., 1:][~gaps], last[~gaps])
+    assert found[0, 0, 2] in (0, 1)
+    assert found[0, 0, 1] in last[..., 0]
+    assert np.isnan(found[1, 5]).all() == (axis == 2)
+
+
+def test_raw_channels_may_be_integers_or_hold_nothing():
+    X = np.arange(24).reshape(4, 3, 2)
+    np.testing.assert_array_equal(ChannelScaler(axis=2, n_raw=1).fit(X).transform(X)[..., 1], X[..., 1])
+    X = np.where(np.arange(2) == 1, NAN, X)
+    assert not ChannelScaler(axis=2, n_raw=1).fit(X).transform(X)[..., 1].any()
+
+
 # By kind
 
 
@@ -304,6 +332,33 @@ def test_texts_are_projected_where_a_dense_model_follows():
     projected = fitted(X, project=True)
     assert isinstance(projected, np.ndarray)
     assert projected.shape == (60, 50)
+
+
+FRAME = pd.DataFrame(
+    {"c": pd.Categorical(list("abca")), "n": [1.0, 2, 3, 4], "s": ["u", "v", "u", None], "i": [1, 2, 3, 4]}
+)
+
+
+@pytest.mark.parametrize(
+    ("columns", "groups"),
+    [
+        (["c", "n", "s", "i"], [0, 1, 2, 2, 2, 3, 3, 3]),
+        (["n", "c"], [0, 1, 1, 1]),
+        (["s", "c"], [0, 0, 0, 1, 1, 1]),
+    ],
+)
+def test_the_columns_of_a_prepared_frame_know_their_feature(columns, groups):
+    for options in ({"scale": True}, {"scale": False, "project": True}):
+        frame = FRAME[columns]
+        prepared = FittedOnPresent(table_preprocessor("m", frame, **options), frame)
+        assert prepared.groups == groups
+        assert prepared.shape == (len(groups),)
+
+
+@pytest.mark.parametrize("values", [np.eye(4), sparse.csr_matrix(np.eye(4)), np.array(["a", "b c"], dtype=object)])
+def test_no_other_columns_belong_together(values):
+    transformer = table_preprocessor("m", values).fit(values)
+    assert column_groups(transformer) is None
 
 
 def test_sequences_images_and_volumes_become_scaled_tables():

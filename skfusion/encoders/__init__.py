@@ -1,7 +1,8 @@
 """Encoders: one modality to tokens (B, T, D).
 
 An encoder is an ``nn.Module`` built as ``Encoder(shape, n_latent, n_hidden=, n_layers=, dropout_rate=)``. Its ``kinds``
-say what it takes, ``n_out`` how wide its tokens are, and calling it on a `ModalityBatch` gives `Tokens`.
+say what it takes, ``n_out`` how wide its tokens are, and calling it on a `ModalityBatch` gives `Tokens`. One whose
+last channels shall come unscaled has a classmethod ``count_raw(**options)`` that says how many, and then ``n_raw``.
 """
 
 from skfusion._lazy import lazy_names
@@ -12,11 +13,20 @@ ENCODERS = {
     "mlp": "skfusion.encoders.dense:MLP",
     "conv1d": "skfusion.encoders.conv:Conv1d",
     "conv2d": "skfusion.encoders.conv:Conv2d",
+    "tokens": "skfusion.encoders.tokens:FeatureTokenizer",
+    "patches": "skfusion.encoders.tokens:Patches",
+    "steps": "skfusion.encoders.tokens:Steps",
+    "patch2d": "skfusion.encoders.patches:Patch2d",
+    "patch3d": "skfusion.encoders.patches:Patch3d",
+    "regions": "skfusion.encoders.regions:Regions",
 }
 """Name of an encoder to where its class is; adding one is one line here."""
 
-DEFAULTS = {"dense": "mlp", "sequence": "conv1d", "image": "conv2d"}
+DEFAULTS = {"dense": "mlp", "sequence": "conv1d", "image": "conv2d", "volume": "patch3d"}
 """The encoder that "auto" stands for, by the kind of the prepared values."""
+
+TOKENIZERS = {"dense": "patches", "sequence": "steps", "image": "patch2d", "volume": "patch3d"}
+"""What stands before the transformer of "shared", by kind."""
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,

@@ -1,10 +1,11 @@
 """Fusion by attention over modalities."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skfusion.encoders.transformer import Attended, Mask, attend, attention_weights
 from skfusion.fusion.blocks import PooledFusion, stack
+from skfusion.fusion.masks import GLOBAL
 
 
 class Attention(PooledFusion):
@@ -26,6 +27,7 @@ class Attention(PooledFusion):
         self.norm = nn.LayerNorm(n_latent)
         self.modality = nn.Parameter(0.02 * torch.randn(len(widths), n_latent))
         self.query = nn.Parameter(0.02 * torch.randn(n_latent))
+        self.attended: list[Attended] | None = None
         self.keys_values = nn.Linear(n_latent, 2 * n_latent)
 
     def combine(self, stacked: list[Tensor], present: Tensor) -> Tensor:
@@ -35,8 +37,8 @@ class Attention(PooledFusion):
         shape = (batch, n_modalities, self.n_heads, width // self.n_heads)
         keys, values = (t.view(shape).transpose(1, 2) for t in self.keys_values(x).chunk(2, dim=-1))  # (B, H, M, D/H)
         query = self.query.view(1, self.n_heads, 1, -1).expand(batch, -1, -1, -1)  # (B, H, 1, D/H)
-        # A row without any allowed key would be NaN: it may look, and its result is set to zero.
-        anyone = present.any(1)  # (B,)
-        allowed = (present | ~anyone.unsqueeze(1))[:, None, None, :]  # (B, 1, 1, M)
-        attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=allowed)  # (B, H, 1, D/H)
-        return attended.reshape(batch, width) * anyone.unsqueeze(1)
+        mask = Mask.of(present.unsqueeze(1))
+        if self.attended is not None:
+            owners = torch.tensor([GLOBAL], device=x.device), torch.arange(n_modalities, device=x.device)
+            self.attended.append(Attended(owners, attention_weights(query, keys, mask).mean(1)))
+        return attend(query, keys, values, mask).reshape(batch, width)

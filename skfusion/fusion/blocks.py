@@ -1,11 +1,18 @@
-"""Small parts that several fusions share."""
+"""What several fusions share: pooling to one embedding a modality, or packing all modalities' tokens."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from skfusion.encoders.batch import Tokens, masked_mean
 from skfusion.encoders.dropout import Dropout
+from skfusion.encoders.transformer import Transformer
+from skfusion.fusion.masks import owners
 from skfusion.fusion.output import FusionOutput
+
+_SHARE_IN_BLOCKS = 0.4
+"""Of `dropout_rate`: blocks add to what they get, and there are several of them."""
 
 
 class PooledFusion(nn.Module):
@@ -14,7 +21,7 @@ class PooledFusion(nn.Module):
     Parameters
     ----------
     widths : dict of str to int
-        Width of each modality's tokens.
+        Width of each modality's tokens; where it is not `n_latent`, a linear map comes first.
     n_latent : int
         Width of the fused embedding.
     dropout_rate : float, default=0.0
@@ -23,19 +30,17 @@ class PooledFusion(nn.Module):
         Attention heads, where the fusion has attention.
     """
 
-    equal_widths = True
-
     def __init__(
         self, widths: dict[str, int], n_latent: int, *, dropout_rate: float = 0.0, n_heads: int = 4, **options: object
     ) -> None:
         super().__init__()
-        if self.equal_widths and set(widths.values()) != {n_latent}:
-            raise ValueError(
-                f"fusion {type(self).__name__.lower()!r} needs every modality's embedding n_latent={n_latent} wide; "
-                f"the encoders give {widths}. Use the encoder 'linear' or 'mlp' there, or fusion='concat'."
-            )
+        self.adapters = self.adapted(widths, n_latent)
         self.build(widths, n_latent, n_heads)
         self.refine = Refine(self.width, n_latent, dropout_rate)
+
+    def adapted(self, widths: dict[str, int], n_latent: int) -> nn.ModuleList:
+        """Return maps that bring each modality to the width that `combine` wants."""
+        return adapters(widths, n_latent)
 
     def build(self, widths: dict[str, int], n_latent: int, n_heads: int) -> None:
         """Set up parameters, and `width`, that of what `combine` gives."""
@@ -45,14 +50,103 @@ class PooledFusion(nn.Module):
         """Combine M embeddings (B, D), zero where missing, given `present` (B, M), to (B, width)."""
         raise TypeError(f"{type(self).__name__} defines no combine(stacked, present).")
 
+    def losses(self) -> dict[str, Tensor]:
+        """Losses of the parameters themselves, scalars."""
+        return {}
+
     def forward(self, tokens: dict[str, Tokens], present: Tensor) -> FusionOutput:
         """Tokens (B, T, D) a modality and `present` (B, M) to a `FusionOutput`."""
-        pooled = [
-            masked_mean(Tokens(t.values, t.mask & present[:, m : m + 1])) for m, t in enumerate(tokens.values())
-        ]  # M x (B, D)
-        fused = self.refine(self.combine(pooled, present))  # (B, n_latent)
-        heads = dict(zip(tokens, pooled))
-        return FusionOutput(fused, {**heads, "fusion": fused, "global": fused}, tokens)
+        pooled = self.pool(tokens, present)
+        return self.output(self.combine(pooled, present), pooled, tokens, self.losses())
+
+    def pool(self, tokens: dict[str, Tokens], present: Tensor) -> list[Tensor]:
+        """Mean token of each modality, M x (B, D); zero where it is missing."""
+        pooled = []
+        for m, (t, adapter) in enumerate(zip(tokens.values(), self.adapters)):
+            there = present[:, m : m + 1]  # (B, 1)
+            mean = masked_mean(Tokens(t.values, t.mask & there))
+            pooled.append(mean if isinstance(adapter, nn.Identity) else adapter(mean) * there)
+        return pooled
+
+    def output(
+        self, combined: Tensor, pooled: list[Tensor], tokens: dict[str, Tokens], losses: dict[str, Tensor]
+    ) -> FusionOutput:
+        """Refine what was combined (B, width)."""
+        fused = self.refine(combined)  # (B, n_latent)
+        return FusionOutput(fused, {**dict(zip(tokens, pooled)), "fusion": fused, "global": fused}, tokens, losses)
+
+
+class TokenFusion(nn.Module):
+    """A fusion of tokens: brings all modalities to one width, says whose each token is, then calls `mix`.
+
+    Parameters
+    ----------
+    widths : dict of str to int
+        Width of each modality's tokens; where it is not `n_latent`, a linear map comes first.
+    n_latent : int
+        Width of all tokens from there on, and of the fused embedding.
+    dropout_rate : float, default=0.0
+        Share of fused units that are dropped in training; inside blocks .4 of that.
+    n_heads : int, default=4
+        Attention heads.
+    n_fusion_layers : int, default=2
+        Blocks of each transformer.
+    """
+
+    def __init__(
+        self,
+        widths: dict[str, int],
+        n_latent: int,
+        *,
+        dropout_rate: float = 0.0,
+        n_heads: int = 4,
+        n_fusion_layers: int = 2,
+        **options: object,
+    ) -> None:
+        super().__init__()
+        self.names = list(widths)
+        self.n_latent, self.n_heads, self.n_layers = n_latent, n_heads, n_fusion_layers
+        self.dropout_rate = _SHARE_IN_BLOCKS * dropout_rate
+        self.adapters = adapters(widths, n_latent)
+        self.modality = nn.Parameter(0.02 * torch.randn(len(widths), n_latent))
+        self.build()
+        self.refine = Refine(n_latent, n_latent, dropout_rate)
+
+    def build(self) -> None:
+        """Set up parameters."""
+
+    def mix(self, tokens: dict[str, Tokens], present: Tensor) -> dict[str, Tokens]:
+        """Mix adapted tokens (B, T, n_latent), zero where not real; all that it gives is pooled."""
+        raise TypeError(f"{type(self).__name__} defines no mix(tokens, present).")
+
+    def transformer(self, n_layers: int | None = None) -> Transformer:
+        """Return a transformer of the fusion's width, heads, depth and dropout."""
+        depth = self.n_layers if n_layers is None else n_layers
+        return Transformer(self.n_latent, self.n_heads, depth, self.dropout_rate)
+
+    def adapt(self, tokens: dict[str, Tokens], present: Tensor) -> dict[str, Tokens]:
+        """Bring tokens to one width and add their modality's embedding; zero where not real."""
+        return {
+            name: cleaned(Tokens(adapter(values) + own, mask))
+            for (name, (values, mask)), adapter, own in zip(
+                only_present(tokens, present).items(), self.adapters, self.modality
+            )
+        }
+
+    def forward(self, tokens: dict[str, Tokens], present: Tensor) -> FusionOutput:
+        """Tokens (B, T, D) a modality and `present` (B, M) to a `FusionOutput`."""
+        adapted = self.adapt(tokens, present)
+        mixed = self.mix(adapted, present)
+        fused = self.refine(masked_mean(together(mixed)))  # (B, n_latent)
+        heads = {name: masked_mean(t) for name, t in adapted.items()}
+        return FusionOutput(fused, {**heads, "fusion": fused, "global": fused}, mixed)
+
+
+def adapters(widths: dict[str, int], n_latent: int) -> nn.ModuleList:
+    """Return a linear map to `n_latent` a modality, nothing where it has that width."""
+    return nn.ModuleList(
+        nn.Identity() if width == n_latent else nn.Linear(width, n_latent) for width in widths.values()
+    )
 
 
 class Refine(nn.Module):
@@ -72,6 +166,51 @@ class Refine(nn.Module):
         """(B, width) -> (B, n_latent)."""
         out: Tensor = self.layers(x)
         return out
+
+
+class Packed(NamedTuple):
+    """All modalities' tokens in one sequence: values (B, T, D), the owner of each (T,), and which are real (B, T)."""
+
+    values: Tensor
+    owner: Tensor
+    real: Tensor
+
+
+def pack(tokens: dict[str, Tokens], fusion_tokens: Tensor | None = None) -> Packed:
+    """Lay tokens side by side, `fusion_tokens` (F, D) at the end."""
+    values, masks = [t.values for t in tokens.values()], [t.mask for t in tokens.values()]
+    lengths = tuple(v.shape[1] for v in values)
+    n_fusion = 0 if fusion_tokens is None else len(fusion_tokens)
+    if fusion_tokens is not None:
+        batch = len(masks[0])
+        values = [*values, fusion_tokens.expand(batch, -1, -1)]
+        masks = [*masks, masks[0].new_ones(batch, n_fusion)]
+    return Packed(torch.cat(values, 1), owners(lengths, n_fusion, masks[0].device), torch.cat(masks, 1))
+
+
+def unpack(values: Tensor, like: dict[str, Tokens]) -> dict[str, Tokens]:
+    """Cut values (B, T, D) that were packed from `like`; fusion tokens at the end are left out."""
+    lengths = [t.values.shape[1] for t in like.values()]
+    parts = values[:, : sum(lengths)].split(lengths, dim=1)
+    return {name: Tokens(part, t.mask) for (name, t), part in zip(like.items(), parts)}
+
+
+def together(tokens: dict[str, Tokens]) -> Tokens:
+    """All tokens in one sequence."""
+    return Tokens(torch.cat([t.values for t in tokens.values()], 1), torch.cat([t.mask for t in tokens.values()], 1))
+
+
+def only_present(tokens: dict[str, Tokens], present: Tensor) -> dict[str, Tokens]:
+    """Tokens whose masks know of `present` (B, M), and whose values are zero where not real."""
+    return {
+        name: cleaned(Tokens(values, mask & present[:, m : m + 1]))
+        for m, (name, (values, mask)) in enumerate(tokens.items())
+    }
+
+
+def cleaned(tokens: Tokens) -> Tokens:
+    """Overwrite what is not real with zeros: a mask alone does not stop NaN."""
+    return Tokens(torch.where(tokens.mask.unsqueeze(-1), tokens.values, 0.0), tokens.mask)
 
 
 def stack(embeddings: list[Tensor]) -> Tensor:

@@ -1,35 +1,89 @@
-"""The narrow middle of an autoencoder."""
+"""Attention bottlenecks: modalities exchange through a few fusion tokens only."""
 
+import torch
 from torch import Tensor, nn
 
 from skfusion.encoders.batch import Tokens, masked_mean
+from skfusion.encoders.transformer import Block, Mask
+from skfusion.fusion.blocks import TokenFusion, together
+from skfusion.fusion.masks import owners
 from skfusion.fusion.output import FusionOutput
 
 
-class Bottleneck(nn.Module):
-    """One modality's embedding, and a hidden layer from which the head reconstructs [1]_.
+class Bottleneck(TokenFusion):
+    r"""Modalities exchange only through fusion tokens, from a layer on [1]_.
 
-    Nothing normalises the embedding: one of two units would keep but its sign.
+    In a fusion layer each modality's block, with weights of its own, runs over its tokens and the fusion tokens,
+    [z_m || z'_m] = Block_m([z_m || z_f]); the new fusion tokens are the mean of the z'_m of the modalities that are
+    present. Layers before `fusion_from` see a modality's own tokens alone. The prediction comes from all tokens, that
+    of a modality's head from its own.
 
     Parameters
     ----------
-    n_latent : int
-        Width of the embedding, which is the modality's head.
-    n_hidden : int
-        Width of the hidden layer after it, which is what is fused.
+    widths, n_latent, dropout_rate, n_heads, n_fusion_layers
+        As in every fusion of tokens.
+    n_fusion_tokens : int, default=4
+        Learned tokens that fuse.
+    fusion_from : int, default=None
+        The first layer that sees fusion tokens. None leaves the last two layers to fusion: it takes one for the fusion
+        tokens to learn, and one more to pass it on.
 
     References
     ----------
-    .. [1] Hinton and Salakhutdinov, "Reducing the dimensionality of data with neural networks", Science 313, 2006.
+    .. [1] Nagrani et al., "Attention bottlenecks for multimodal fusion", NeurIPS, 2021.
     """
 
-    def __init__(self, n_latent: int, n_hidden: int) -> None:
-        super().__init__()
-        self.decode = nn.Sequential(nn.Linear(n_latent, n_hidden), nn.GELU())
+    predicts_by_head = True
+
+    def __init__(
+        self,
+        widths: dict[str, int],
+        n_latent: int,
+        *,
+        n_fusion_tokens: int = 4,
+        fusion_from: int | None = None,
+        **options: object,
+    ) -> None:
+        super().__init__(widths, n_latent, **options)  # type: ignore[arg-type]
+        self.fusion_from = max(self.n_layers - 2, 0) if fusion_from is None else fusion_from
+        if not 0 <= self.fusion_from < max(self.n_layers, 1):
+            raise ValueError(f"fusion_from is {fusion_from}; due is a layer from 0 to {self.n_layers - 1}.")
+        self.fusion_tokens = nn.Parameter(0.02 * torch.randn(n_fusion_tokens, n_latent))
+        self.layers = nn.ModuleList(
+            nn.ModuleList(Block(n_latent, self.n_heads, self.dropout_rate) for _ in widths)
+            for _ in range(self.n_layers)
+        )
+        self.norm = nn.LayerNorm(n_latent)
+
+    def mix(self, tokens: dict[str, Tokens], present: Tensor) -> dict[str, Tokens]:
+        """Run each modality's blocks; the fusion tokens come last."""
+        n_fusion, batch = len(self.fusion_tokens), len(present)
+        fusion = self.fusion_tokens.expand(batch, -1, -1)  # (B, F, D)
+        always = torch.ones(batch, n_fusion, dtype=torch.bool, device=present.device)
+        values = [t.values for t in tokens.values()]  # M x (B, T, D)
+        masks = [t.mask for t in tokens.values()]
+        alone = [Mask.of(mask.unsqueeze(1)) for mask in masks]
+        with_fusion = [Mask.of(torch.cat([mask, always], 1).unsqueeze(1)) for mask in masks]
+        share = present / present.sum(1, keepdim=True).clamp(min=1)  # (B, M)
+        for depth, layer in enumerate(self.layers):
+            blocks = list(layer.children())
+            if depth < self.fusion_from:
+                values = [block(x, mask) for block, x, mask in zip(blocks, values, alone)]
+                continue
+            mixed = torch.zeros_like(fusion)
+            for m, (block, mask) in enumerate(zip(blocks, with_fusion)):
+                length = values[m].shape[1]
+                owner = owners((0,) * m + (length,), n_fusion, present.device)
+                both = block(torch.cat([values[m], fusion], 1), mask, (owner, owner))  # (B, T + F, D)
+                values[m] = both[:, :length]
+                mixed = mixed + share[:, m, None, None] * both[:, length:]
+            fusion = mixed
+        out = {name: Tokens(self.norm(x), mask) for name, x, mask in zip(tokens, values, masks)}
+        return {**out, "fusion": Tokens(self.norm(fusion), always)}
 
     def forward(self, tokens: dict[str, Tokens], present: Tensor) -> FusionOutput:
-        """Tokens (B, T, n_latent) of one modality and `present` (B, 1) to a `FusionOutput`."""
-        ((name, (values, mask)),) = tokens.items()
-        embedding = masked_mean(Tokens(values, mask & present))  # (B, n_latent)
-        fused = self.decode(embedding)  # (B, n_hidden)
-        return FusionOutput(fused, {name: embedding, "fusion": fused, "global": fused}, tokens)
+        """Tokens (B, T, D) a modality and `present` (B, M) to a `FusionOutput`."""
+        mixed = self.mix(self.adapt(tokens, present), present)
+        fused = self.refine(masked_mean(together(mixed)))  # (B, n_latent)
+        heads = {name: self.refine(masked_mean(mixed[name])) for name in tokens}
+        return FusionOutput(fused, {**heads, "fusion": fused, "global": fused}, mixed)

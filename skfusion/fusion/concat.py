@@ -1,7 +1,7 @@
 """Fusion by concatenation."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skfusion.fusion.blocks import PooledFusion
 
@@ -15,7 +15,9 @@ class Concat(PooledFusion):
        Medicine 3:136, 2020.
     """
 
-    equal_widths = False
+    def adapted(self, widths: dict[str, int], n_latent: int) -> nn.ModuleList:
+        """Nothing to adapt: any widths lie side by side."""
+        return nn.ModuleList(nn.Identity() for _ in widths)
 
     def build(self, widths: dict[str, int], n_latent: int, n_heads: int) -> None:
         """No parameters; as wide as all modalities together."""

@@ -20,8 +20,8 @@ class Gated(PooledFusion):
     def build(self, widths: dict[str, int], n_latent: int, n_heads: int) -> None:
         """One map a modality, and one from all of them to the gates."""
         self.width = n_latent
-        self.maps = nn.ModuleList(nn.Linear(width, n_latent) for width in widths.values())
-        self.gates = nn.Linear(sum(widths.values()), n_latent * len(widths))
+        self.maps = nn.ModuleList(nn.Linear(n_latent, n_latent) for _ in widths)
+        self.gates = nn.Linear(len(widths) * n_latent, n_latent * len(widths))
 
     def combine(self, stacked: list[Tensor], present: Tensor) -> Tensor:
         """M x (B, D) -> (B, n_latent)."""

@@ -1,14 +1,19 @@
-"""The network: an encoder a modality, a fusion, and a head."""
+"""The network: an encoder a modality, a fusion, and heads."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from skfusion.encoders.batch import Batch
+from skfusion.encoders.batch import Batch, Tokens
+from skfusion.encoders.transformer import Mask
 from skfusion.fusion.output import FusionOutput
 
 
 class FusionNetwork(nn.Module):
-    """Encoders, then fusion; `head` maps the fused embedding to predictions.
+    """Encoders, then fusion; heads map embeddings to predictions.
 
     Parameters
     ----------
@@ -18,8 +23,16 @@ class FusionNetwork(nn.Module):
         Tokens and presence to a `FusionOutput`.
     head : nn.Module, default=None
         Fused embedding (B, n_latent) to predictions (B, n_out).
+    heads : dict of str to nn.Module, default=None
+        The same for other heads of the fusion, by name.
+    trunk : nn.Module, default=None
+        A transformer that each modality's tokens go through, one after the other, before they are fused.
     modality_dropout : float, default=0.0
         Probability with which a sample's modality is left out in training; at least one is kept.
+    drop_token : float, default=0.0
+        Share of a modality's tokens that is left out in training, where it has several.
+    n_classes : list of int, default=None
+        Classes of each output, whose logits lie side by side; None is regression.
     """
 
     def __init__(
@@ -28,31 +41,87 @@ class FusionNetwork(nn.Module):
         fusion: nn.Module,
         head: nn.Module | None = None,
         *,
+        heads: dict[str, nn.Module] | None = None,
+        trunk: nn.Module | None = None,
         modality_dropout: float = 0.0,
+        drop_token: float = 0.0,
+        n_classes: list[int] | None = None,
     ) -> None:
         super().__init__()
         self.names = list(encoders)
         # A list, since the keys of a ModuleDict may not hold dots or be called "keys" or "type".
         self.encoders = nn.ModuleList(encoders.values())
+        self.trunk = trunk
         self.fusion = fusion
         self.head = head
+        self.head_names = list(heads or {})
+        self.heads = nn.ModuleList((heads or {}).values())
         self.modality_dropout = modality_dropout
+        self.drop_token = drop_token
+        self.n_classes = n_classes
 
     def forward(self, batch: Batch) -> FusionOutput:
         """Encode and fuse a batch."""
         present = batch.present
         if self.training and self.modality_dropout > 0:
             present = drop_modalities(present, self.modality_dropout)
-        tokens = {name: encoder(batch.modalities[name]) for name, encoder in zip(self.names, self.encoders)}
+        tokens = {}
+        for name, encoder in zip(self.names, self.encoders):
+            own: Tokens = encoder(batch.modalities[name])
+            if self.training and self.drop_token > 0:
+                own = drop_tokens(own, self.drop_token)
+            if self.trunk is not None:
+                own = Tokens(self.trunk(own.values, Mask.of(own.mask.unsqueeze(1))), own.mask)
+            tokens[name] = own
         output: FusionOutput = self.fusion(tokens, present)
+        output.present = present
         return output
 
-    def predict(self, output: FusionOutput) -> Tensor:
-        """Predictions (B, n_out) from the fused embedding."""
+    def predict(self, output: FusionOutput, head: str = "fusion") -> Tensor:
+        """Predictions (B, n_out): from the fused embedding, or from that of another head."""
+        if head == "fusion":
+            prediction: Tensor = self._head()(output.fused)
+        else:
+            prediction = self.heads[self.head_names.index(head)](output.heads[head])
+        return prediction
+
+    def final(self, output: FusionOutput) -> Tensor:
+        """Predictions (B, n_out) from all that the fusion gives: averaged, where it has a second embedding."""
+        first = self.predict(output)
+        if output.second is None:
+            return first
+        both = torch.stack([first, self._head()(output.second)])  # (2, B, n_out)
+        if self.n_classes is None:
+            return both.mean(0)
+        # Logits whose softmax is the mean of both.
+        logs = [part.log_softmax(-1).logsumexp(0) - math.log(2) for part in both.split(self.n_classes, dim=-1)]
+        return torch.cat(logs, dim=-1)
+
+    def present_in(self, head: str, present: Tensor) -> Tensor:
+        """Which samples have what a head needs, (B, M) -> (B,)."""
+        return present[:, self.names.index(head)] if head in self.names else present.any(1)
+
+    def _head(self) -> nn.Module:
         if self.head is None:
             raise RuntimeError("this network has no head.")
-        prediction: Tensor = self.head(output.fused)
-        return prediction
+        return self.head
+
+    def encoder_parameters(self) -> Iterator[list[nn.Parameter]]:
+        """Yield the parameters of each modality's encoder."""
+        for encoder in self.encoders:
+            yield [p for p in encoder.parameters() if p.requires_grad]
+
+
+def head_widths(fusion: Any, widths: dict[str, int]) -> dict[str, int]:
+    """Return how wide the embedding of each head of a fusion over tokens of `widths` is."""
+    was_training = fusion.training
+    tokens = {
+        name: Tokens(torch.zeros(1, 1, width), torch.ones(1, 1, dtype=torch.bool)) for name, width in widths.items()
+    }
+    with torch.no_grad():
+        output = fusion.eval()(tokens, torch.ones(1, len(widths), dtype=torch.bool))
+    fusion.train(was_training)
+    return {head: embedding.shape[-1] for head, embedding in output.heads.items()}
 
 
 def drop_modalities(present: Tensor, rate: float) -> Tensor:
@@ -63,3 +132,21 @@ def drop_modalities(present: Tensor, rate: float) -> Tensor:
     favourite = torch.where(present, draw, -1.0).argmax(1, keepdim=True)
     rescue = torch.zeros_like(present).scatter(1, favourite, True) & present
     return torch.where(kept.any(1, keepdim=True), kept, rescue)
+
+
+def drop_tokens(tokens: Tokens, rate: float) -> Tokens:
+    """Keep a random part of each sample's tokens, ceil((1 - rate) T) of them [1]_; real ones go first.
+
+    References
+    ----------
+    .. [1] Akbari et al., "VATT: transformers for multimodal self-supervised learning from raw video, audio and text",
+       NeurIPS, 2021.
+    """
+    values, mask = tokens
+    n_tokens = values.shape[1]
+    n_kept = math.ceil((1 - rate) * n_tokens)
+    if n_tokens == 1 or n_kept == n_tokens:
+        return tokens
+    draw = torch.rand(mask.shape, device=mask.device) + mask  # (B, T), real ones above 1
+    kept = draw.topk(max(n_kept, 1), dim=1).indices.sort(1).values  # (B, n_kept)
+    return Tokens(values.gather(1, kept.unsqueeze(-1).expand(-1, -1, values.shape[-1])), mask.gather(1, kept))

@@ -1,6 +1,6 @@
 """What a fusion gives."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -21,12 +21,25 @@ class FusionOutput:
         What the fusion made of each modality's tokens.
     losses : dict of str to Tensor
         Losses of the fusion itself, scalars.
+    second : Tensor, optional
+        (B, n_latent) another embedding, whose prediction is averaged with that of `fused`.
+    subsets : dict of str to Tensor
+        An embedding (B, D) of some combinations of modalities, ``"a+b"``.
+    present : Tensor, optional
+        (B, M) who had what when this was made; modality dropout leaves some out.
     """
 
     fused: Tensor
     heads: dict[str, Tensor]
     tokens: dict[str, Tokens] = field(default_factory=dict)
     losses: dict[str, Tensor] = field(default_factory=dict)
+    second: Tensor | None = None
+    subsets: dict[str, Tensor] = field(default_factory=dict)
+    present: Tensor | None = None
+
+    def with_heads(self, heads: dict[str, Tensor]) -> "FusionOutput":
+        """Replace some heads."""
+        return replace(self, heads={**self.heads, **heads})
 
     def first(self, n: int) -> "FusionOutput":
         """Keep the first `n` samples."""
@@ -35,4 +48,7 @@ class FusionOutput:
             {head: embedding[:n] for head, embedding in self.heads.items()},
             {name: Tokens(values[:n], mask[:n]) for name, (values, mask) in self.tokens.items()},
             self.losses,
+            None if self.second is None else self.second[:n],
+            {subset: embedding[:n] for subset, embedding in self.subsets.items()},
+            None if self.present is None else self.present[:n],
         )

@@ -6,9 +6,15 @@ and ``when``: "any", "all" or "only" of its modalities present.
 
 from skfusion._lazy import lazy_names
 
+OBJECTIVES = {
+    "pseudo_supervision": "skfusion.objectives.pseudo_supervision:PseudoSupervision",
+}
+"""Name of an objective to where its class is; adding one is one line here."""
+
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        **{where.partition(":")[2]: where for where in OBJECTIVES.values()},
         "Context": "skfusion.objectives.context:Context",
         "Supervised": "skfusion.objectives.supervised:Supervised",
     },

@@ -18,6 +18,8 @@ class Context:
         Targets (B,) or (B, n_outputs) and weights (B,) of the samples.
     index : Tensor
         (B,) which samples of the training data these are.
+    n_samples : int
+        How many samples the training data has.
     epoch : int
         Counted from 0.
     teacher : nn.Module or None
@@ -28,5 +30,6 @@ class Context:
     target: Any
     weight: Tensor | None
     index: Tensor
+    n_samples: int = 0
     epoch: int = 0
     teacher: Any = None

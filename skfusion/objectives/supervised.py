@@ -1,5 +1,8 @@
 """The supervised loss of a joint network."""
 
+import math
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,9 +11,14 @@ from skfusion.encoders.batch import Batch
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.context import Context
 
+_BLEND_EVERY = 5
+
 
 class Supervised(nn.Module):
     """Mean over the samples of a batch of a criterion times their weights, which are 1 on average.
+
+    Where the network has further heads, each predicts as well, and the loss is the mean of all of them, each over the
+    samples that have what it needs. In validation it is that of the fused embedding alone.
 
     Parameters
     ----------
@@ -21,6 +29,18 @@ class Supervised(nn.Module):
         Number of classes of each output; the logits of all outputs lie side by side.
     label_smoothing : float, default=0.0
         Share of the probability that cross-entropy spreads over all classes.
+    balance : {"none", "gradient_blending", "ogm"}, default="none"
+        How modalities that learn fast are kept from starving the others. "gradient_blending" [1]_ weights the heads'
+        losses, every five epochs, by how much their validation loss fell over the square of how much further training
+        and validation loss drew apart. "ogm" [2]_ slows the encoder of a modality that is ahead by 1 - tanh(α ρ), with
+        ρ the ratio of its mean probability of the truth to that of the others, and adds noise as large as the gradient.
+    alpha : float, default=0.5
+        α of "ogm".
+
+    References
+    ----------
+    .. [1] Wang, Tran and Feiszli, "What makes training multi-modal classification networks hard?", CVPR, 2020.
+    .. [2] Peng et al., "Balanced multimodal learning via on-the-fly gradient modulation", CVPR, 2022.
     """
 
     when = "any"
@@ -31,32 +51,52 @@ class Supervised(nn.Module):
         *,
         n_classes: list[int] | None = None,
         label_smoothing: float = 0.0,
+        balance: str = "none",
+        alpha: float = 0.5,
     ) -> None:
         super().__init__()
         self.criterion = criterion
         self.n_classes = n_classes
         self.label_smoothing = label_smoothing
+        self.balance = balance
+        self.alpha = alpha
+        self.blend: dict[str, float] = {}
+        self._scores: dict[str, Tensor] = {}
 
     def views(self, batch: Batch, generator: object = None) -> dict[str, Batch]:
         """Return the batch as it is."""
         return {"clean": batch}
 
     def loss(self, outputs: dict[str, FusionOutput], batch: Batch, context: Context) -> dict[str, Tensor]:
-        """Return the loss of the clean view against ``context.target``."""
-        prediction = context.network.predict(outputs["clean"])
-        return {"loss": self.forward(prediction, context.target, context.weight)}
+        """Return ``"loss"``, that of the clean view against ``context.target``, and that of each head."""
+        network, output = context.network, outputs["clean"]
+        fused = self.forward(network.predict(output), context.target, context.weight)
+        if not network.head_names:
+            return {"loss": fused}
+        parts = {"fusion": fused}
+        for head in network.head_names:
+            there = network.present_in(head, output.present)  # (B,)
+            each = self.each(network.predict(output, head), context.target)  # (B,)
+            if self.balance == "ogm" and network.training:
+                self._scores[head] = mean_over(there, each.detach().neg().exp())
+            parts[head] = mean_over(there, each if context.weight is None else each * context.weight)
+        share = 1 / len(parts)
+        total = torch.stack([self.blend.get(head, share) * part for head, part in parts.items()]).sum()
+        return {"loss": total if self.training else fused, **parts}
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Predictions (B, n_out), targets (B,) or (B, n_outputs), weights (B,) to a scalar."""
+        each = self.each(prediction, target)  # (B,)
+        return each.mean() if weight is None else (each * weight).mean()
+
+    def each(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample, (B,)."""
         if self.n_classes is None or len(self.n_classes) == 1:
             losses = [self._each(prediction, target)]
         else:
             parts = prediction.split(self.n_classes, dim=1)
             losses = [self._each(part, target[:, k]) for k, part in enumerate(parts)]
-        each = torch.stack([loss if loss.ndim == 1 else loss.flatten(1).mean(1) for loss in losses]).mean(0)  # (B,)
-        if weight is None:
-            return each.mean()
-        return (each * weight).mean()
+        return torch.stack([loss if loss.ndim == 1 else loss.flatten(1).mean(1) for loss in losses]).mean(0)
 
     def _each(self, prediction: Tensor, target: Tensor) -> Tensor:
         if self.criterion is not None:
@@ -65,3 +105,62 @@ class Supervised(nn.Module):
         if self.n_classes is not None:
             return F.cross_entropy(prediction, target, reduction="none", label_smoothing=self.label_smoothing)
         return F.mse_loss(prediction, target, reduction="none")
+
+    @torch.no_grad()
+    def on_gradients(self, network: Any) -> None:
+        """Slow the encoders of modalities that are ahead, where `balance` is "ogm"."""
+        if self.balance != "ogm" or len(network.names) < 2:
+            return
+        scores = torch.stack([self._scores[name] for name in network.names])  # (M,)
+        for factor, parameters in zip(modulation(scores, self.alpha), network.encoder_parameters()):
+            for parameter in parameters:
+                if parameter.grad is None:
+                    continue
+                spread = parameter.grad.std(correction=0) + 1e-8
+                parameter.grad.mul_(factor).add_(torch.randn_like(parameter.grad) * spread * (factor < 1))
+
+    def on_epoch_end(self, history: Any) -> None:
+        """Weigh the heads anew, where `balance` is "gradient_blending" and something is held out."""
+        if self.balance != "gradient_blending" or len(history) % _BLEND_EVERY or len(history) <= _BLEND_EVERY:
+            return
+        last, before = history[-1], history[-1 - _BLEND_EVERY]
+        if "valid_loss_fusion" not in last:
+            return
+        heads = [
+            key.removeprefix("valid_loss_")
+            for key in last
+            if key.startswith("valid_loss_") and key != "valid_loss_best"
+        ]
+        self.blend = blending_weights(
+            {head: (before[f"train_loss_{head}"], before[f"valid_loss_{head}"]) for head in heads},
+            {head: (last[f"train_loss_{head}"], last[f"valid_loss_{head}"]) for head in heads},
+        )
+
+
+def modulation(scores: Tensor, alpha: float) -> Tensor:
+    """Factors (M,) of the encoders' gradients, from mean probabilities of the truth (M,)."""
+    others = (scores.sum() - scores) / (len(scores) - 1)
+    ratio = scores / others.clamp(min=1e-8)
+    return torch.where(ratio > 1, 1 - torch.tanh(alpha * ratio), 1.0)
+
+
+def blending_weights(before: dict[str, tuple[float, float]], after: dict[str, tuple[float, float]]) -> dict[str, float]:
+    """Weights G / O² of heads, summing to 1, from their training and validation losses before and after.
+
+    G is the fall of the validation loss, O by how much it drew away from the training loss.
+    """
+    weights = {}
+    for head, (train, valid) in after.items():
+        train_before, valid_before = before[head]
+        gained = max(valid_before - valid, 0.0)
+        overfit = (valid - train) - (valid_before - train_before)
+        weights[head] = gained / max(overfit**2, 1e-6)
+    total = sum(weights.values())
+    if not total > 0 or not math.isfinite(total):
+        return dict.fromkeys(weights, 1 / len(weights))
+    return {head: weight / total for head, weight in weights.items()}
+
+
+def mean_over(there: Tensor, values: Tensor) -> Tensor:
+    """Mean of `values` (B,) over the samples that are `there` (B,); 0 where none is."""
+    return torch.where(there, values, 0.0).sum() / there.sum().clamp(min=1)

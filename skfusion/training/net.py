@@ -14,6 +14,7 @@ from skorch.utils import noop
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 
+from skfusion.encoders.batch import Batch
 from skfusion.fusion.network import FusionNetwork
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.context import Context
@@ -26,7 +27,7 @@ _RATES = ("lr", "momentum", "betas")
 _PREDICTION_BATCH = 1024
 # Prediction batches are padded to a multiple of this: the kernels for few rows add up in another order, and what is
 # predicted for a sample would depend on how many others came with it.
-_PREDICTION_STEP = 32
+PREDICTION_STEP = 32
 
 
 class FusionNet(NeuralNet):
@@ -51,6 +52,10 @@ class FusionNet(NeuralNet):
         A torch learning rate scheduler.
     verbose : int
         1 shows a progress bar, 2 prints a line an epoch.
+    precision : {"float32", "bf16"}
+        What networks compute in; weights and losses stay float32.
+    compile_network : bool
+        Whether training goes through `torch.compile`.
     **kwargs
         skorch's `lr`, `max_epochs`, `batch_size`, `callbacks`, `device`.
     """
@@ -67,6 +72,8 @@ class FusionNet(NeuralNet):
         weight_decay: float = 0.0,
         scheduler: Any = None,
         verbose: int = 0,
+        precision: str = "float32",
+        compile_network: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(network, nn.ModuleList(objectives), optimizer=optimizer, verbose=verbose, **kwargs)
@@ -79,6 +86,9 @@ class FusionNet(NeuralNet):
         self.seed = seed
         self.weight_decay = weight_decay
         self.scheduler = scheduler
+        self.precision = precision
+        self.compile_network = compile_network
+        self._compiled: Any = None
         self.initialize()
         # The trained ones are module_ and criterion_; holding them twice would double every pickle.
         self.module, self.criterion = FusionNetwork, nn.ModuleList
@@ -127,6 +137,9 @@ class FusionNet(NeuralNet):
         train, _ = X
         steps = len(spans(len(train), self.batch_size, training=True))
         self.scheduler_: Any = None
+        # A compiled network is neither copied nor pickled: it lives as long as training does.
+        self._compiled = torch.compile(self.module_) if self.compile_network else None
+        self._n_train = len(train)
         # The schedule of an earlier fit has left the learning rate where it ended, which is next to 0.
         for group, rates in zip(self.optimizer_.param_groups, self._base_rates):
             group.update(rates)
@@ -150,7 +163,9 @@ class FusionNet(NeuralNet):
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Drop what is of use in training alone."""
         super().on_train_end(net, X, y, **kwargs)
-        self.scheduler_, self._watchers = None, []
+        self.scheduler_, self._watchers, self._compiled = None, [], None
+        for objective in self.criterion_:
+            getattr(objective, "on_train_end", noop)()
 
     def run_single_epoch(
         self, iterator: "Batches | None", training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -160,23 +175,27 @@ class FusionNet(NeuralNet):
             return
         self._set_training(training)
         epoch = len(self.history) - 1
-        total, count = None, 0
+        totals: dict[str, Tensor] = {}
+        count = 0
         for samples in iterator:
             if self._watchers:
                 self.notify("on_batch_begin", batch=samples, training=training)
-            loss = self._train_on(samples, epoch) if training else self._validate_on(samples, epoch)
+            losses = self._train_on(samples, epoch) if training else self._validate_on(samples, epoch)
             n = len(samples.index)
-            total = loss * n if total is None else total + loss * n
+            totals = {name: loss * n + totals.get(name, 0) for name, loss in losses.items()}
             count += n
             if self._watchers:
-                self.history.record_batch(f"{prefix}_loss", loss.item())
+                self.history.record_batch(f"{prefix}_loss", losses["loss"].item())
                 self.history.record_batch(f"{prefix}_batch_size", n)
-                self.notify("on_batch_end", batch=samples, training=training, loss=loss, y_pred=None)
-        if total is None:
+                self.notify("on_batch_end", batch=samples, training=training, loss=losses["loss"], y_pred=None)
+        if not totals:
             return
-        mean = total.item() / count
+        means = dict(zip(totals, (torch.stack(list(totals.values())) / count).tolist()))
+        mean = means.pop("loss")
         if training and not math.isfinite(mean):
             raise self.diverged(f"the loss is {mean} in epoch {epoch + 1}")
+        for name, value in means.items():
+            self.history.record(f"{prefix}_loss_{name}", value)
         best = min((row[f"{prefix}_loss"] for row in self.history[:-1] if f"{prefix}_loss" in row), default=math.inf)
         self.history.record(f"{prefix}_loss", mean)
         self.history.record(f"{prefix}_loss_best", mean < best)
@@ -184,45 +203,68 @@ class FusionNet(NeuralNet):
             plateau = isinstance(self.scheduler_, ReduceLROnPlateau)
             self.scheduler_.step(mean) if plateau else self.scheduler_.step()
 
-    def _train_on(self, samples: Samples, epoch: int) -> Tensor:
+    def on_epoch_end(self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any) -> None:
+        """Let objectives look at the epoch that has ended."""
+        super().on_epoch_end(net, dataset_train, dataset_valid, **kwargs)
+        for objective in self.criterion_:
+            getattr(objective, "on_epoch_end", noop)(self.history)
+
+    def _train_on(self, samples: Samples, epoch: int) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+
         def closure() -> Tensor:
             self.optimizer_.zero_grad(set_to_none=True)
-            loss = self._loss(self.criterion_, samples, epoch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            losses.update(self._losses(self.criterion_, samples, epoch))
+            losses["loss"].backward()  # type: ignore[no-untyped-call]
+            for objective in self.criterion_:
+                getattr(objective, "on_gradients", noop)(self.module_)
             if self._watchers:
                 named = list(self.module_.named_parameters())
                 self.notify("on_grad_computed", named_parameters=named, batch=samples, training=True)
-            return loss.detach()
+            return losses["loss"].detach()
 
         # LBFGS and its like ask for the loss as often as they want.
-        loss: Tensor = self.optimizer_.step(closure)
+        first: Tensor = self.optimizer_.step(closure)
         if self._steps_by_batch:
             self.scheduler_.step()
-        return loss
+        return {**{name: loss.detach() for name, loss in losses.items()}, "loss": first}
 
     @torch.no_grad()
-    def _validate_on(self, samples: Samples, epoch: int) -> Tensor:
-        return self._loss(self.criterion_[:1], samples, epoch)
+    def _validate_on(self, samples: Samples, epoch: int) -> dict[str, Tensor]:
+        return self._losses(self.criterion_[:1], samples, epoch)
 
-    def _loss(self, objectives: Any, samples: Samples, epoch: int) -> Tensor:
-        context = Context(self.module_, samples.target, samples.weight, samples.index, epoch)
+    def _losses(self, objectives: Any, samples: Samples, epoch: int) -> dict[str, Tensor]:
+        """Return ``"loss"``, the sum of all, and by name what objectives and the fusion tell apart."""
+        context = Context(self.module_, samples.target, samples.weight, samples.index, self._n_train, epoch)
+        found: dict[str, Tensor] = {}
         total, clean = None, None
         for objective in objectives:
             outputs = {}
             for view, batch in objective.views(samples.batch, None).items():
                 if batch is samples.batch:
-                    clean = self.module_(batch) if clean is None else clean
+                    clean = self._run(batch) if clean is None else clean
                     outputs[view] = clean
                 else:
-                    outputs[view] = self.module_(batch)
-            loss = objective.loss(outputs, samples.batch, context)["loss"]
+                    outputs[view] = self._run(batch)
+            losses = objective.loss(outputs, samples.batch, context)
+            loss = losses.pop("loss")
             total = loss if total is None else total + loss
-        if clean is not None:
-            for extra in clean.losses.values():
-                total = total + extra
+            found.update(losses)
         if total is None:
             raise ValueError("objectives is empty; due is at least one.")
-        return total
+        # What a fusion adds is no part of how well it predicts.
+        if clean is not None and self.module_.training:
+            for name, extra in clean.losses.items():
+                total = total + extra
+                found[name] = extra
+        return {**found, "loss": total}
+
+    def _run(self, batch: Batch) -> FusionOutput:
+        network = self._compiled if self._compiled is not None and self.module_.training else self.module_
+        if self.precision == "float32":
+            return network(batch)
+        with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16):
+            return network(batch)
 
     def set_lr(self, lr: float) -> None:
         """Train on with another learning rate, unless the optimizer came with its own."""
@@ -243,7 +285,7 @@ class FusionNet(NeuralNet):
         with torch.inference_mode():
             for samples in data.iterate(_PREDICTION_BATCH):
                 n = len(samples.index)
-                yield self.module_(samples.batch.padded(-n % _PREDICTION_STEP)).first(n)
+                yield self._run(samples.batch.padded(-n % PREDICTION_STEP)).first(n)
 
 
 class Batches:

@@ -19,7 +19,7 @@ from skfusion.fusion import FUSIONS
 from skfusion.fusion.network import FusionNetwork, drop_modalities
 
 WIDTH = 8
-SHAPES = {"dense": (6,), "sequence": (9, 2), "image": (3, 8, 8), "volume": (2, 6, 6, 6)}
+SHAPES = {"dense": (6,), "sequence": (9, 6), "image": (3, 8, 8), "volume": (2, 6, 6, 6)}
 MODALITIES = pytest.mark.parametrize("n_modalities", [1, 2, 3])
 LENGTHS = pytest.mark.parametrize("length", [1, 4])
 JUNK = pytest.mark.parametrize("junk", [1e3, float("nan"), float("inf")])
@@ -148,8 +148,14 @@ def test_with_every_modality_present_each_one_counts(fusion_class, n_modalities)
 @LENGTHS
 def test_one_step_changes_every_parameter_of_a_fusion(fusion_class, n_modalities, length):
     fusion = build_fusion(fusion_class, n_modalities)
-    present = torch.ones(16, n_modalities, dtype=torch.bool)
-    assert_one_step_changes_everything(fusion, lambda: fusion(draw_tokens(present, length), present).fused)
+    present = all_patterns(n_modalities)
+
+    def everything():
+        output = fusion(draw_tokens(present, length), present)
+        extra = [] if output.second is None else [output.second]
+        return torch.cat([*output.heads.values(), *extra], dim=1) + sum(output.losses.values())
+
+    assert_one_step_changes_everything(fusion, everything)
 
 
 def assert_one_step_changes_everything(module, forward):
@@ -192,11 +198,9 @@ def test_a_sample_is_fused_by_itself(fusion_class):
 
 @pytest.mark.parametrize("others", [False, True], ids=["alone", "others missing"])
 def test_a_single_raw_number_is_carried_with_its_size(fusion_class, others):
-    if fusion_class.equal_widths:
-        pytest.skip("takes no raw values")
     widths = {"number": 1, "b": WIDTH} if others else {"number": 1}
     torch.manual_seed(0)
-    fusion = fusion_class(widths, WIDTH).eval()
+    fusion = fusion_class(widths, 4 * WIDTH).eval()
     present = torch.tensor([[True, False]] * 5)[:, : len(widths)]
     values = torch.tensor([-2.0, -1.0, 0.5, 1.0, 2.0]).view(5, 1, 1)
     tokens = {"number": Tokens(values, present[:, :1]), "b": Tokens(torch.zeros(5, 1, WIDTH), ~present[:, :1])}
@@ -204,12 +208,8 @@ def test_a_single_raw_number_is_carried_with_its_size(fusion_class, others):
     assert torch.pdist(fused).min() > 1e-2
 
 
-def test_widths_other_than_n_latent_are_taken_or_raise_what_to_do(fusion_class):
+def test_modalities_may_have_widths_of_their_own(fusion_class):
     widths = {"a": WIDTH, "b": WIDTH + 3}
-    if fusion_class.equal_widths:
-        with pytest.raises(ValueError, match=r"n_latent=8 wide; the encoders give .*'b': 11.*fusion='concat'"):
-            fusion_class(widths, WIDTH)
-        return
     present = torch.ones(2, 2, dtype=torch.bool)
     tokens = {name: Tokens(torch.randn(2, 1, width), present[:, :1]) for name, width in widths.items()}
     assert fusion_class(widths, WIDTH)(tokens, present).fused.shape == (2, WIDTH)
@@ -279,7 +279,7 @@ def test_sequences_may_have_another_length_than_in_training(encoder_and_kind):
         pytest.skip("no time axis")
     encoder = build_encoder(encoder_class, kind)
     for length in (1, 4, 30):
-        batch = ModalityBatch(torch.randn(2, length, 2), torch.ones(2, length, dtype=torch.bool))
+        batch = ModalityBatch(torch.randn(2, length, SHAPES["sequence"][1]), torch.ones(2, length, dtype=torch.bool))
         assert encoder(batch).values.isfinite().all()
 
 

@@ -1,0 +1,90 @@
+"""Who may attend to whom: pure functions of who owns which token.
+
+An owner is a number a token: the position of its modality, `FUSION` for fusion tokens, `GLOBAL` for a query that sees
+all of them.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+FUSION = -1
+GLOBAL = -2
+
+
+def zorro_mask(queries: Tensor, keys: Tensor) -> Tensor:
+    """Zorro's mask [1]_: a modality's tokens see their own kind, fusion and global tokens see everything.
+
+    Parameters
+    ----------
+    queries, keys : Tensor of int
+        Owners (Tq,) and (Tk,).
+
+    Returns
+    -------
+    Tensor of bool
+        (Tq, Tk).
+
+    References
+    ----------
+    .. [1] Recasens et al., "Zorro: the masked multimodal transformer", arXiv:2301.09595, 2023.
+    """
+    return own_mask(queries, keys) | (queries < 0).unsqueeze(1)
+
+
+def own_mask(queries: Tensor, keys: Tensor) -> Tensor:
+    """Let each owner's queries (Tq,) see the keys (Tk,) of that owner alone."""
+    return queries.unsqueeze(1) == keys.unsqueeze(0)
+
+
+def readout_mask(queries: Tensor, keys: Tensor) -> Tensor:
+    """Let a global query see everything, any other one the tokens of its owner alone (Tq, Tk)."""
+    return own_mask(queries, keys) | (queries == GLOBAL).unsqueeze(1)
+
+
+def bottleneck_mask(queries: Tensor, keys: Tensor) -> Tensor:
+    """Modalities see their own tokens and the fusion tokens, fusion tokens see everything (Tq, Tk)."""
+    return zorro_mask(queries, keys) | (keys == FUSION).unsqueeze(0)
+
+
+def partner_weights(present: Tensor, *, self_too: bool) -> Tensor:
+    """Weights of the average over partners that are present.
+
+    Parameters
+    ----------
+    present : Tensor of bool
+        (B, M).
+    self_too : bool
+        Whether a modality is its own partner; otherwise it is only where it has no other.
+
+    Returns
+    -------
+    Tensor
+        (B, M, M): row m are the weights with which modality m listens to each; rows of missing modalities are 0.
+    """
+    there = present.unsqueeze(1) & present.unsqueeze(2)  # (B, M, M)
+    if not self_too:
+        own = torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
+        others = there & ~own
+        there = torch.where(others.any(-1, keepdim=True), others, there)
+    weights = there.to(torch.get_default_dtype())
+    return weights / weights.sum(-1, keepdim=True).clamp(min=1)
+
+
+def subsets(n_modalities: int, max_subset: int) -> list[tuple[int, ...]]:
+    """All subsets of up to `max_subset` modalities, single ones first."""
+    sizes = range(1, min(max_subset, n_modalities) + 1)
+    return [subset for size in sizes for subset in combinations(range(n_modalities), size)]
+
+
+@lru_cache(maxsize=256)
+def owners(lengths: Sequence[int], n_fusion: int, device: torch.device) -> Tensor:
+    """Owners of packed tokens: `lengths` of each modality, then `n_fusion` fusion tokens (T,).
+
+    It is shared between calls, so let nobody write to it.
+    """
+    parts = [torch.full((length,), m) for m, length in enumerate(lengths)]
+    return torch.cat([*parts, torch.full((n_fusion,), FUSION)]).to(device)

@@ -1,0 +1,49 @@
+"""From attention weights of tokens to who attended to whom."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skfusion.encoders.transformer import Attended, recorded_attention
+from skfusion.fusion.masks import FUSION, GLOBAL
+from skfusion.training.net import PREDICTION_STEP
+
+
+def attention_maps(net: Any, data: Any) -> tuple[list[str], Any]:
+    """Return names, and maps (n_samples, n_names, n_names) or None where the fusion has no attention."""
+    names = net.module_.names
+    chunks = []
+    with recorded_attention(net.module_.fusion) as records:
+        for output in net.outputs(data):
+            n = len(output.fused)
+            layers = [by_modality(record, len(names)) for record in records]
+            if not layers:
+                return names, None
+            # Subsets of modalities lie one after the other along the padded samples.
+            padded = n + -n % PREDICTION_STEP
+            layers = [torch.nanmean(layer.unflatten(0, (-1, padded)), 0) for layer in layers]
+            chunks.append(torch.nanmean(torch.stack(layers), 0)[:n].float().cpu().numpy())
+            records.clear()
+    maps = np.concatenate(chunks)
+    asked = {"fusion": FUSION, "global": GLOBAL}
+    asked = {name: k for name, k in asked.items() if not np.isnan(maps[:, k]).all() or np.nansum(maps[:, :, k])}
+    used = [*range(len(names)), *asked.values()]
+    return [*names, *asked], maps[:, used][:, :, used]
+
+
+def by_modality(record: Attended, n_modalities: int) -> Tensor:
+    """Weights (B, Tq, Tk) to shares by owner (B, M + 2, M + 2), the last two global and fusion; NaN without a query."""
+    (queries, keys), weights = record
+    n_owners = n_modalities + 2
+    from_owner, to_owner = (_one_hot(owner, n_owners).to(weights) for owner in (queries, keys))  # (B or 1, T, S)
+    to = weights @ to_owner  # (B, Tq, S)
+    summed = from_owner.mT @ to  # (B, S, S)
+    return summed / summed.sum(-1, keepdim=True)  # 0 / 0 is NaN: no such query
+
+
+def _one_hot(owner: Tensor, n_owners: int) -> Tensor:
+    """Owners (T,) or (B, T) to (1 or B, T, S); `GLOBAL` and `FUSION`, -2 and -1, come last."""
+    encoded = torch.nn.functional.one_hot(owner % n_owners, n_owners)
+    return encoded if encoded.ndim == 3 else encoded.unsqueeze(0)
