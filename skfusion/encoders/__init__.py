@@ -13,6 +13,7 @@ ENCODERS = {
     "mlp": "skfusion.encoders.dense:MLP",
     "conv1d": "skfusion.encoders.conv:Conv1d",
     "conv2d": "skfusion.encoders.conv:Conv2d",
+    "conv3d": "skfusion.encoders.conv:Conv3d",
     "tokens": "skfusion.encoders.tokens:FeatureTokenizer",
     "patches": "skfusion.encoders.tokens:Patches",
     "steps": "skfusion.encoders.tokens:Steps",
@@ -22,7 +23,7 @@ ENCODERS = {
 }
 """Name of an encoder to where its class is; adding one is one line here."""
 
-DEFAULTS = {"dense": "mlp", "sequence": "conv1d", "image": "conv2d", "volume": "patch3d"}
+DEFAULTS = {"dense": "mlp", "sequence": "conv1d", "image": "conv2d", "volume": "conv3d"}
 """The encoder that "auto" stands for, by the kind of the prepared values."""
 
 TOKENIZERS = {"dense": "patches", "sequence": "steps", "image": "patch2d", "volume": "patch3d"}

@@ -1,4 +1,4 @@
-"""Convolutional encoders: sequences to one token a step, images to one token a cell of a coarse grid."""
+"""Convolutional encoders: sequences to one token a step, images and volumes to one token a cell of a coarse grid."""
 
 import torch
 from torch import Tensor, nn
@@ -62,24 +62,11 @@ class Conv1d(nn.Module):
         return Tokens(self.out(x), batch.mask)
 
 
-class Conv2d(nn.Module):
-    """Strided convolutions over an image, to one token a cell of the last feature map.
+class _StridedConvolutions(nn.Module):
+    """Strided convolutions, to one token a cell of the last feature map."""
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of a sample, (C, H, W).
-    n_latent : int
-        Width of the tokens.
-    n_hidden : int, default=128
-        Channels of the last layer; the ones before have half.
-    n_layers : int, default=1
-        Number of hidden layers, each of which halves height and width.
-    dropout_rate : float, default=0.5
-        Share of the last hidden units that are dropped in training.
-    """
-
-    kinds = ("image",)
+    kinds: tuple[str, ...]
+    convolution: type[nn.Module]
 
     def __init__(
         self,
@@ -98,7 +85,7 @@ class Conv2d(nn.Module):
         for depth in range(n_layers + 1):
             width = n_hidden if depth == n_layers else max(n_hidden // 2, 1)
             layers += [
-                nn.Conv2d(channels, width, kernel_size=3, stride=2, padding=1),
+                self.convolution(channels, width, kernel_size=3, stride=2, padding=1),
                 nn.GroupNorm(1, width),
                 nn.GELU(),
             ]
@@ -107,6 +94,42 @@ class Conv2d(nn.Module):
         self.out = nn.Linear(channels, n_latent)
 
     def forward(self, batch: ModalityBatch) -> Tokens:
-        """Values (B, C, H, W) -> tokens (B, H' W', n_latent)."""
-        cells: Tensor = self.layers(batch.values).flatten(2).transpose(1, 2)  # (B, H' W', n_hidden)
+        """Values (B, C, …) -> tokens (B, cells, n_latent)."""
+        cells: Tensor = self.layers(batch.values).flatten(2).transpose(1, 2)  # (B, cells, n_hidden)
         return Tokens(self.out(cells), batch.mask.expand(-1, cells.shape[1]))
+
+
+class Conv2d(_StridedConvolutions):
+    """Strided convolutions over an image, to one token a cell of the last feature map.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of a sample, (C, H, W).
+    n_latent : int
+        Width of the tokens.
+    n_hidden : int, default=128
+        Channels of the last layer; the ones before have half.
+    n_layers : int, default=1
+        Number of hidden layers, each of which halves height and width.
+    dropout_rate : float, default=0.5
+        Share of the last hidden units that are dropped in training.
+    """
+
+    kinds = ("image",)
+    convolution = nn.Conv2d
+
+
+class Conv3d(_StridedConvolutions):
+    """Strided convolutions over a volume, to one token a cell of the last feature map.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of a sample, (C, D, H, W).
+    n_latent, n_hidden, n_layers, dropout_rate
+        As in `Conv2d`.
+    """
+
+    kinds = ("volume",)
+    convolution = nn.Conv3d

@@ -1,5 +1,6 @@
 """What a fusion gives."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -43,12 +44,16 @@ class FusionOutput:
 
     def first(self, n: int) -> "FusionOutput":
         """Keep the first `n` samples."""
+        return self.map(lambda tensor: tensor[:n])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "FusionOutput":
+        """Apply `change` to all that there is of the samples."""
         return FusionOutput(
-            self.fused[:n],
-            {head: embedding[:n] for head, embedding in self.heads.items()},
-            {name: Tokens(values[:n], mask[:n]) for name, (values, mask) in self.tokens.items()},
+            change(self.fused),
+            {head: change(embedding) for head, embedding in self.heads.items()},
+            {name: Tokens(change(values), change(mask)) for name, (values, mask) in self.tokens.items()},
             self.losses,
-            None if self.second is None else self.second[:n],
-            {subset: embedding[:n] for subset, embedding in self.subsets.items()},
-            None if self.present is None else self.present[:n],
+            None if self.second is None else change(self.second),
+            {subset: change(embedding) for subset, embedding in self.subsets.items()},
+            None if self.present is None else change(self.present),
         )

@@ -264,7 +264,8 @@ class FusionNet(NeuralNet):
         if self.precision == "float32":
             return network(batch)
         with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16):
-            return network(batch)
+            output: FusionOutput = network(batch)
+        return output.map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
 
     def set_lr(self, lr: float) -> None:
         """Train on with another learning rate, unless the optimizer came with its own."""
