@@ -180,8 +180,13 @@ def build_fusion(spec: Any, widths: dict[str, int], n_latent: int, **options: An
 
 def build_trunk(encoders: Any, n_latent: int, n_layers: int, *, dropout_rate: float, n_heads: int) -> Any:
     """Build what all modalities' tokens go through where they share an encoder, else None."""
-    if not (isinstance(encoders, str) and encoders == "shared"):
+    if not shares_encoder(encoders):
         return None
     from skfusion.encoders.transformer import Transformer
 
     return Transformer(n_latent, n_heads, n_layers, 0.4 * dropout_rate)
+
+
+def shares_encoder(encoders: Any) -> bool:
+    """Whether all modalities share an encoder, each behind a tokenizer of its own."""
+    return isinstance(encoders, str) and encoders == "shared"

@@ -13,7 +13,15 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
-from skfusion._build import build_encoder, build_fusion, build_trunk, by_modality, fit_preprocessor, resolve
+from skfusion._build import (
+    build_encoder,
+    build_fusion,
+    build_trunk,
+    by_modality,
+    fit_preprocessor,
+    resolve,
+    shares_encoder,
+)
 from skfusion._compat import integer, options, real
 from skfusion._targets import training_set
 from skfusion.encoders import TOKENIZERS
@@ -156,10 +164,9 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(np.iinfo(np.int32).max))
         device = resolve_device(self.device)
-        specs = {
-            name: TOKENIZERS.get(X.kind(name), TOKENIZERS["dense"]) if spec == "shared" else spec
-            for name, spec in by_modality("encoders", self.encoders, X.names).items()
-        }
+        specs = by_modality("encoders", self.encoders, X.names)
+        if shares_encoder(self.encoders):
+            specs = {name: TOKENIZERS.get(X.kind(name), TOKENIZERS["dense"]) for name in X.names}
         source = None if self.pretrained is None else clone(self.pretrained).fit(X, data.y)
         with seeded(seed, device):
             self.preprocessors_, encoders = {}, {}

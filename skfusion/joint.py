@@ -23,10 +23,10 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
     encoders : "auto", str, nn.Module, transformer or dict by modality, default="auto"
         "auto" goes by the modality's kind: "mlp" for tables (wide CSR is projected to 50 components first), "conv1d"
         for sequences, "conv2d" for images, "conv3d" for volumes. Others: "linear", "identity". An nn.Module takes the
-        prepared values (B, …) as float32 and is copied; a scikit-learn transformer is cloned, fitted on the training data, and no gradient
-        reaches it. "shared" is one transformer for all modalities, each behind a tokenizer. Encoders of several tokens
-        are "tokens" and "patches" for tables, "steps" and "regions" for sequences, "patch2d" and "patch3d". An encoder
-        may come as a class or ``functools.partial`` of one.
+        prepared values (B, …) as float32 and is copied; a scikit-learn transformer is cloned, fitted on the training
+        data, and no gradient reaches it. Encoders of several tokens are "tokens" and "patches" for tables, "steps" and
+        "regions" for sequences, "patch2d" and "patch3d"; "shared", for all, is one transformer behind a tokenizer of
+        each. An encoder may come as a class or ``functools.partial`` of one.
     fusion : str, class, functools.partial or nn.Module, default="concat"
         A name of `skfusion.fusion.FUSIONS`: of embeddings "concat", "sum", "mean", "product", "gated", "attention",
         "tensor", "low_rank", "select", "shared_specific", "mixture_of_experts"; of tokens "early_sum", "early_concat",
