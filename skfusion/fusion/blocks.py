@@ -93,6 +93,9 @@ class TokenFusion(nn.Module):
         Blocks of each transformer.
     """
 
+    predicts_by_head = False
+    """Whether a modality's head is its mixed tokens, and predicts; else it is what came in, untouched by others."""
+
     def __init__(
         self,
         widths: dict[str, int],
@@ -138,7 +141,10 @@ class TokenFusion(nn.Module):
         adapted = self.adapt(tokens, present)
         mixed = self.mix(adapted, present)
         fused = self.refine(masked_mean(together(mixed)))  # (B, n_latent)
-        heads = {name: masked_mean(t) for name, t in adapted.items()}
+        if self.predicts_by_head:
+            heads = {name: self.refine(masked_mean(mixed[name])) for name in tokens}
+        else:
+            heads = {name: masked_mean(t) for name, t in adapted.items()}
         return FusionOutput(fused, {**heads, "fusion": fused, "global": fused}, mixed)
 
 

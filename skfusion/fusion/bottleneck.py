@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from skfusion.encoders.batch import Tokens, masked_mean
+from skfusion.encoders.batch import Tokens
 from skfusion.encoders.transformer import Block, Mask
-from skfusion.fusion.blocks import TokenFusion, together
+from skfusion.fusion.blocks import TokenFusion
 from skfusion.fusion.masks import owners
-from skfusion.fusion.output import FusionOutput
 
 
 class Bottleneck(TokenFusion):
@@ -80,10 +79,3 @@ class Bottleneck(TokenFusion):
             fusion = mixed
         out = {name: Tokens(self.norm(x), mask) for name, x, mask in zip(tokens, values, masks)}
         return {**out, "fusion": Tokens(self.norm(fusion), always)}
-
-    def forward(self, tokens: dict[str, Tokens], present: Tensor) -> FusionOutput:
-        """Tokens (B, T, D) a modality and `present` (B, M) to a `FusionOutput`."""
-        mixed = self.mix(self.adapt(tokens, present), present)
-        fused = self.refine(masked_mean(together(mixed)))  # (B, n_latent)
-        heads = {name: self.refine(masked_mean(mixed[name])) for name in tokens}
-        return FusionOutput(fused, {**heads, "fusion": fused, "global": fused}, mixed)

@@ -2,12 +2,11 @@
 
 from torch import Tensor, nn
 
-from skfusion.encoders.batch import Tokens, masked_mean
+from skfusion.encoders.batch import Tokens
 from skfusion.encoders.dropout import Dropout
 from skfusion.encoders.transformer import FeedForward, Mask, MultiHeadAttention
 from skfusion.fusion.blocks import TokenFusion, cleaned, pack, unpack
 from skfusion.fusion.masks import partner_weights
-from skfusion.fusion.output import FusionOutput
 from skfusion.fusion.partners import attend_to_partners
 
 
@@ -43,11 +42,6 @@ class Irene(TokenFusion):
             tokens = block(tokens, weights)
         values, owner, real = pack(tokens)
         return unpack(self.mixer(values, Mask.of(real.unsqueeze(1)), (owner, owner)), tokens)
-
-    def forward(self, tokens: dict[str, Tokens], present: Tensor) -> FusionOutput:
-        """Tokens (B, T, D) a modality and `present` (B, M) to a `FusionOutput`."""
-        output = super().forward(tokens, present)
-        return output.with_heads({name: self.refine(masked_mean(t)) for name, t in output.tokens.items()})
 
 
 class BidirectionalBlock(nn.Module):

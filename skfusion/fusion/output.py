@@ -1,7 +1,7 @@
 """What a fusion gives."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -37,10 +37,6 @@ class FusionOutput:
     second: Tensor | None = None
     subsets: dict[str, Tensor] = field(default_factory=dict)
     present: Tensor | None = None
-
-    def with_heads(self, heads: dict[str, Tensor]) -> "FusionOutput":
-        """Replace some heads."""
-        return replace(self, heads={**self.heads, **heads})
 
     def first(self, n: int) -> "FusionOutput":
         """Keep the first `n` samples."""

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 from instances import NET
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import skfusion.encoders
@@ -302,6 +305,22 @@ def test_a_joint_classifier_learns_with_every_fusion(fusion):
     assert model.score(X, y) > 0.9
     for name, values in X.items():
         assert model.score({name: values}, y) > 0.8
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_what_one_modality_knows_is_found_in_the_fused_embedding_of_it_alone(fusion):
+    rng = np.random.default_rng(0)
+    y = np.arange(900) % 3
+    X = {name: rng.normal(size=(900, 6)) + 2 * np.eye(3, 6, k=shift)[y] for name, shift in (("a", 0), ("b", 2))}
+    train, test = slice(0, 300), slice(300, None)
+    model = JointFusionClassifier(fusion=fusion, **{**NET, "max_epochs": 20, "n_latent": 16})
+    model.fit({name: values[train] for name, values in X.items()}, y[train])
+    for name, values in X.items():
+        own = LogisticRegression().fit(values[train], y[train]).score(values[test], y[test])
+        embedded = model.transform({name: values})
+        assert np.ptp(embedded, axis=0).max() > 1e-3
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(embedded[train], y[train])
+        assert probe.score(embedded[test], y[test]) > 0.9 * own
 
 
 def test_a_joint_classifier_learns_with_every_encoder(encoder_and_kind):

@@ -12,6 +12,7 @@ from torch import nn
 
 from skfusion._build import resolve
 from skfusion.encoders.batch import Tokens
+from skfusion.encoders.dropout import Dropout
 from skfusion.fusion import FUSIONS
 
 EVERY = pytest.mark.parametrize("name", FUSIONS)
@@ -78,6 +79,15 @@ def test_training_follows_a_prediction_in_inference_mode(name):
         fusion(tokens, everyone(tokens))
     fusion.train()(tokens, everyone(tokens)).fused.sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in fusion.parameters())
+
+
+@EVERY
+def test_blocks_drop_less_than_what_is_fused(name):
+    # A block adds to what it gets, and there are several of them.
+    fusion = fusion_class(name)({"a": WIDTH, "b": WIDTH}, WIDTH, dropout_rate=0.5, n_heads=N_HEADS)
+    rates = {path: part.rate for path, part in fusion.named_modules() if isinstance(part, Dropout)}
+    assert rates.pop("refine.layers.0") == 0.5
+    assert set(rates.values()) <= {0.2, 0.0}
 
 
 def exclusive_or(n, generator, spread=0.4):

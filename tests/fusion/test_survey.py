@@ -15,6 +15,7 @@ from _tokens import (
     mixed,
     noise_for,
     padded,
+    shaken,
     without,
 )
 from _tokens import double as double
@@ -66,6 +67,30 @@ def test_attention_costs_what_the_survey_says(fusion_class, most):
     with recorded_attention(fusion) as records:
         fusion(tokens, everyone(tokens))
     assert max(record.weights[0].numel() for record in records) == most**2
+
+
+@N_MODALITIES
+def test_tokens_are_brought_to_one_width_and_told_whose_they_are(n_modalities):
+    widths = dict(zip("abc", [WIDTH, WIDTH + 3, 2][:n_modalities]))
+    fusion = shaken(EarlyConcat(widths, WIDTH, n_heads=2))
+    tokens = {
+        name: Tokens(torch.randn(3, 4, width), torch.tensor([[1, 1, 0, 1]] * 3).bool())
+        for name, width in widths.items()
+    }
+    found = fusion.adapt(tokens, without(tokens, "b"))
+    for m, (name, (values, mask)) in enumerate(tokens.items()):
+        assert torch.equal(found[name].mask, mask if name != "b" else torch.zeros_like(mask))
+        linear = fusion.adapters[m]
+        adapted = values if name == "a" else values @ linear.weight.T + linear.bias
+        close(found[name].values, (adapted + fusion.modality[m]) * found[name].mask.unsqueeze(-1))
+
+
+@N_MODALITIES
+def test_equal_tokens_of_two_modalities_are_told_apart(n_modalities):
+    fusion, same = build(EarlyConcat, n_modalities), draw({"a": 4})["a"]
+    tokens = dict.fromkeys("abc"[:n_modalities], same)
+    found = fusion(tokens, everyone(tokens)).tokens
+    assert not torch.allclose(found["a"].values, found["b"].values, atol=1e-2)
 
 
 # Early summation
@@ -356,6 +381,14 @@ def test_padding_of_those_that_are_asked_is_not_heard(fusion_class, n_modalities
     output = fusion(tokens, everyone(tokens))
     close(output.fused, fusion(short, everyone(tokens)).fused)
     assert not torch.allclose(output.fused, fusion(noise_for(tokens, "a"), everyone(tokens)).fused, atol=1e-2)
+
+
+def test_a_single_token_that_is_asked_answers_with_its_value_whatever_the_question():
+    fusion, tokens = build(CrossAttention, 2), draw({"a": 1, "b": 4})
+    found = fusion(tokens, everyone(tokens)).tokens["b"].values
+    normed = fusion.norms[0](tokens["a"].values + fusion.modality[0])
+    answer = fusion.attentions[1].out(fusion.attentions[0].qkv(normed)[..., 2 * WIDTH :])
+    close(found, answer.expand(-1, 4, -1))
 
 
 def test_what_is_crossed_goes_on_through_the_transformer():

@@ -155,6 +155,14 @@ def test_samples_in_another_order_come_out_in_that_order(n_modalities):
         close(found[name], expected[name][order])
 
 
+@N_MODALITIES
+def test_the_prediction_comes_from_the_fusion_head(n_modalities):
+    fusion, tokens = build(Zorro, n_modalities), draw(n_modalities)
+    output = fusion(tokens, everyone(tokens))
+    assert torch.equal(output.fused, output.heads["fusion"])
+    assert not torch.allclose(output.fused, output.heads["global"], atol=1e-2)
+
+
 def test_a_readout_without_any_key_is_its_query_alone():
     fusion, tokens = build(Zorro, 2), draw(2)
     alone = fusion.refine(fusion.queries[1] + fusion.readout.out.bias)
