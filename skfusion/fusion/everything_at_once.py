@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from skfusion.encoders.batch import Tokens
 from skfusion.encoders.transformer import Block, Mask
 from skfusion.fusion.blocks import Refine, only_present, pack
-from skfusion.fusion.masks import subsets
+from skfusion.fusion.masks import layout, subsets
 from skfusion.fusion.output import FusionOutput
 
 
@@ -50,7 +50,7 @@ class EverythingAtOnce(nn.Module):
         **options: object,
     ) -> None:
         super().__init__()
-        self.subsets = subsets(len(widths), max_subset)
+        self.subsets = tuple(subsets(len(widths), max_subset))
         self.projections = nn.ModuleList(
             nn.Sequential(GatedUnit(width, n_latent), nn.LayerNorm(n_latent, eps=1e-6)) for width in widths.values()
         )
@@ -83,37 +83,28 @@ class EverythingAtOnce(nn.Module):
 
     def embed(self, tokens: dict[str, Tokens]) -> tuple[Tensor, dict[str, Tokens]]:
         """Embed every subset, (S, B, D), in one call of the block; and each modality's own mixed tokens."""
-        lengths = [t.values.shape[1] for t in tokens.values()]
+        lengths = tuple(t.values.shape[1] for t in tokens.values())
         values, owner, real = pack(tokens)  # (B, T, D), (T,), (B, T)
-        where = [self._positions(subset, lengths) for subset in self.subsets]
-        most = max(len(positions) for positions in where)
-        padded = torch.tensor([p + [-1] * (most - len(p)) for p in where], device=values.device)  # (S, Tmax)
-        batch, n_subsets = len(values), len(self.subsets)
-        stacked = values[:, padded.clamp(min=0)].transpose(0, 1)  # (S, B, Tmax, D)
-        seen = (real[:, padded.clamp(min=0)] & (padded >= 0)).transpose(0, 1)  # (S, B, Tmax)
+        positions, valid, rows = layout(self.subsets, lengths, values.device)
+        batch, (n_subsets, most) = len(values), positions.shape
+        stacked = values[:, positions].transpose(0, 1)  # (S, B, Tmax, D)
+        seen = (real[:, positions] & valid).transpose(0, 1)  # (S, B, Tmax)
         mask = Mask.of(seen.reshape(n_subsets * batch, 1, most))
-        whose = owner[padded.clamp(min=0)]  # (S, Tmax)
+        whose = owner[positions]  # (S, Tmax)
         each = whose.repeat_interleave(batch, 0)  # (S B, Tmax)
         mixed = self.block(stacked.reshape(n_subsets * batch, most, -1), mask, (each, each)).view_as(stacked)
-        out = torch.zeros(n_subsets, batch, values.shape[-1], device=values.device, dtype=values.dtype)
-        for m, project in enumerate(self.outs):
-            rows = [s for s, subset in enumerate(self.subsets) if m in subset]
-            own = seen[rows] & (whose[rows] == m).unsqueeze(1)  # (S_m, B, Tmax)
-            mean = torch.where(own.unsqueeze(-1), mixed[rows], 0.0).sum(2) / own.sum(2, keepdim=True).clamp(min=1)
+        out = torch.zeros(n_subsets, batch, values.shape[-1], device=values.device)
+        for m, (project, inside) in enumerate(zip(self.outs, rows)):
+            own = seen[inside] & (whose[inside] == m).unsqueeze(1)  # (S_m, B, Tmax)
+            mean = torch.where(own.unsqueeze(-1), mixed[inside], 0.0).sum(2) / own.sum(2, keepdim=True).clamp(min=1)
             part = F.normalize(project(mean), dim=-1)  # (S_m, B, D)
-            out = out.index_add(0, torch.tensor(rows, device=out.device), part)
+            out = out.index_add(0, inside, part.to(out.dtype))
         embeddings = out / self.member.sum(1).view(-1, 1, 1)
         single = {
             name: Tokens(mixed[m, :, :length], t.mask)
             for m, ((name, t), length) in enumerate(zip(tokens.items(), lengths))
         }
         return embeddings, single
-
-    @staticmethod
-    def _positions(subset: tuple[int, ...], lengths: list[int]) -> list[int]:
-        """Where the tokens of a subset lie among the packed ones."""
-        starts = [sum(lengths[:m]) for m in range(len(lengths))]
-        return [starts[m] + t for m in subset for t in range(lengths[m])]
 
 
 class GatedUnit(nn.Module):

@@ -7,6 +7,7 @@ all of them.
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -88,3 +89,33 @@ def owners(lengths: Sequence[int], n_fusion: int, device: torch.device) -> Tenso
     """
     parts = [torch.full((length,), m) for m, length in enumerate(lengths)]
     return torch.cat([*parts, torch.full((n_fusion,), FUSION)]).to(device)
+
+
+class Layout(NamedTuple):
+    """How subsets of modalities lie over packed tokens.
+
+    Attributes
+    ----------
+    positions : Tensor of int
+        (S, Tmax), which packed tokens a subset has, padded with 0.
+    valid : Tensor of bool
+        (S, Tmax), False where it is padding.
+    rows : list of Tensor of int
+        A modality, which subsets it is in.
+    """
+
+    positions: Tensor
+    valid: Tensor
+    rows: list[Tensor]
+
+
+@lru_cache(maxsize=64)
+def layout(parts: Sequence[tuple[int, ...]], lengths: Sequence[int], device: torch.device) -> Layout:
+    """Lay `parts`, subsets of modalities, over packed tokens of these `lengths`; shared between calls, as `owners`."""
+    starts = [sum(lengths[:m]) for m in range(len(lengths))]
+    where = [[starts[m] + t for m in part for t in range(lengths[m])] for part in parts]
+    longest = max(len(positions) for positions in where)
+    positions = torch.tensor([p + [0] * (longest - len(p)) for p in where])
+    valid = torch.tensor([[t < len(p) for t in range(longest)] for p in where])
+    rows = [torch.tensor([s for s, part in enumerate(parts) if m in part]) for m in range(len(lengths))]
+    return Layout(positions.to(device), valid.to(device), [r.to(device) for r in rows])
