@@ -183,8 +183,9 @@ def build_trunk(encoders: Any, n_latent: int, n_layers: int, *, dropout_rate: fl
     if not shares_encoder(encoders):
         return None
     from skfusion.encoders.transformer import Transformer
+    from skfusion.fusion.blocks import SHARE_IN_BLOCKS
 
-    return Transformer(n_latent, n_heads, n_layers, 0.4 * dropout_rate)
+    return Transformer(n_latent, n_heads, n_layers, SHARE_IN_BLOCKS * dropout_rate)
 
 
 def shares_encoder(encoders: Any) -> bool:

@@ -11,7 +11,7 @@ from skfusion.encoders.transformer import Transformer
 from skfusion.fusion.masks import owners
 from skfusion.fusion.output import FusionOutput
 
-_SHARE_IN_BLOCKS = 0.4
+SHARE_IN_BLOCKS = 0.4
 """Of `dropout_rate`: blocks add to what they get, and there are several of them."""
 
 
@@ -109,7 +109,7 @@ class TokenFusion(nn.Module):
         super().__init__()
         self.names = list(widths)
         self.n_latent, self.n_heads, self.n_layers = n_latent, n_heads, n_fusion_layers
-        self.dropout_rate = _SHARE_IN_BLOCKS * dropout_rate
+        self.dropout_rate = SHARE_IN_BLOCKS * dropout_rate
         self.adapters = adapters(widths, n_latent)
         self.modality = nn.Parameter(0.02 * torch.randn(len(widths), n_latent))
         self.build()

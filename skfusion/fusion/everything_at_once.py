@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from skfusion.encoders.batch import Tokens
 from skfusion.encoders.transformer import Block, Mask
-from skfusion.fusion.blocks import Refine, only_present, pack
+from skfusion.fusion.blocks import SHARE_IN_BLOCKS, Refine, only_present, pack
 from skfusion.fusion.masks import layout, subsets
 from skfusion.fusion.output import FusionOutput
 
@@ -54,7 +54,7 @@ class EverythingAtOnce(nn.Module):
         self.projections = nn.ModuleList(
             nn.Sequential(GatedUnit(width, n_latent), nn.LayerNorm(n_latent, eps=1e-6)) for width in widths.values()
         )
-        self.block = Block(n_latent, n_heads, ratio=1)
+        self.block = Block(n_latent, n_heads, SHARE_IN_BLOCKS * dropout_rate, ratio=1)
         self.outs = nn.ModuleList(GatedUnit(n_latent, n_latent) for _ in widths)
         self.refine = Refine(n_latent, n_latent, dropout_rate)
         member = torch.zeros(len(self.subsets), len(widths), dtype=torch.bool)
@@ -74,11 +74,12 @@ class EverythingAtOnce(nn.Module):
         complete = (present.unsqueeze(1) | ~self.member).all(-1)  # (B, S)
         size = self.member.sum(1) * complete  # (B, S)
         largest = complete & (size == size.amax(1, keepdim=True))
-        share = largest / largest.sum(1, keepdim=True).clamp(min=1)  # (B, S)
+        share = (largest / largest.sum(1, keepdim=True).clamp(min=1)).to(embeddings.dtype)  # (B, S)
         fused = self.refine(torch.einsum("bs,sbd->bd", share, embeddings))  # (B, D)
         names = list(tokens)
-        heads = {name: embeddings[m] * present[:, m : m + 1] for m, name in enumerate(names)}
-        found = {"+".join(names[m] for m in subset): e for subset, e in zip(self.subsets, embeddings)}
+        own = embeddings * complete.T.unsqueeze(-1)  # (S, B, D)
+        found = {"+".join(names[m] for m in subset): e for subset, e in zip(self.subsets, own)}
+        heads = {name: found[name] for name in names}
         return FusionOutput(fused, {**heads, "fusion": fused, "global": fused}, mixed, subsets=found)
 
     def embed(self, tokens: dict[str, Tokens]) -> tuple[Tensor, dict[str, Tokens]]:

@@ -82,6 +82,7 @@ def subsets(n_modalities: int, max_subset: int) -> list[tuple[int, ...]]:
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)  # autograd refuses what inference mode made
 def owners(lengths: Sequence[int], n_fusion: int, device: torch.device) -> Tensor:
     """Owners of packed tokens: `lengths` of each modality, then `n_fusion` fusion tokens (T,).
 
@@ -110,6 +111,7 @@ class Layout(NamedTuple):
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def layout(parts: Sequence[tuple[int, ...]], lengths: Sequence[int], device: torch.device) -> Layout:
     """Lay `parts`, subsets of modalities, over packed tokens of these `lengths`; shared between calls, as `owners`."""
     starts = [sum(lengths[:m]) for m in range(len(lengths))]

@@ -25,7 +25,7 @@ class FusionOutput:
     second : Tensor, optional
         (B, n_latent) another embedding, whose prediction is averaged with that of `fused`.
     subsets : dict of str to Tensor
-        An embedding (B, D) of some combinations of modalities, ``"a+b"``.
+        An embedding (B, D) of some combinations of modalities, ``"a+b"``; zero for samples that lack one of them.
     present : Tensor, optional
         (B, M) who had what when this was made; modality dropout leaves some out.
     """

@@ -5,10 +5,8 @@ from torch import Tensor, nn
 
 from skfusion.encoders.batch import Tokens
 from skfusion.encoders.transformer import Mask, Transformer
-from skfusion.fusion.blocks import Refine, adapters, cleaned, only_present
+from skfusion.fusion.blocks import SHARE_IN_BLOCKS, Refine, adapters, cleaned, only_present
 from skfusion.fusion.output import FusionOutput
-
-_SHARE_IN_BLOCKS = 0.4
 
 
 class Unseen(nn.Module):
@@ -59,7 +57,7 @@ class Unseen(nn.Module):
         super().__init__()
         if n_places % 2 or n_places < 2:
             raise ValueError(f"n_places is {n_places}; due is an even number, half for each branch.")
-        rate = _SHARE_IN_BLOCKS * dropout_rate
+        rate = SHARE_IN_BLOCKS * dropout_rate
         self.adapters = adapters(widths, n_latent)
         self.spreads = nn.ModuleList(Spread(n_latent, n_heads, n_places, rate) for _ in widths)
         self.projections = nn.ModuleList(

@@ -5,6 +5,7 @@ from skfusion._lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "AttentionMaskDisplay": "skfusion.inspection.plot.masks:AttentionMaskDisplay",
         "FusionComparisonDisplay": "skfusion.inspection.plot.comparison:FusionComparisonDisplay",
         "compare_fusions": "skfusion.inspection.comparison:compare_fusions",
         "corrected_resampled_interval": "skfusion.inspection.comparison:corrected_resampled_interval",
