@@ -5,8 +5,10 @@ from pathlib import Path
 
 import skfusion
 
+HERE = Path(__file__).parent
+
 # Pages of names that are gone would break the build.
-shutil.rmtree(Path(__file__).parent / "api" / "generated", ignore_errors=True)
+shutil.rmtree(HERE / "api" / "generated", ignore_errors=True)
 
 project = "skfusion"
 author = "The skfusion developers"
@@ -29,7 +31,8 @@ templates_path = ["_templates"]
 _SCIKIT_LEARN = (
     "BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin, ClassNamePrefixFeaturesOutMixin, Module, tuple"
 )
-_REQUESTS = [f"set_{method}_request" for method in ("fit", "partial_fit", "predict", "score", "transform")]
+_METHODS = ("fit", "partial_fit", "predict", "predict_proba", "score", "transform")
+_REQUESTS = [f"set_{method}_request" for method in _METHODS]
 _FIELDS = ["values", "mask", "times", "variables", "offset"]  # of named tuples, whose docstring has them
 autodoc_default_options = {
     "inherited-members": _SCIKIT_LEARN,
@@ -40,3 +43,27 @@ autodoc_default_options = {
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
+
+MASKS = (
+    *("attention", "early_sum", "early_concat", "hierarchical", "hierarchical_split", "cross_attention"),
+    *("cross_attention_concat", "bottleneck", "zorro", "everything_at_once"),
+)
+
+
+def draw_masks(app):
+    """Draw who may attend to whom, as the code of this build does it, for the guide on fusions."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from skfusion.inspection import AttentionMaskDisplay
+
+    folder = HERE / "_build" / "masks"
+    folder.mkdir(parents=True, exist_ok=True)
+    for fusion in MASKS:
+        figure = AttentionMaskDisplay.from_fusion(fusion).figure_
+        figure.savefig(folder / f"{fusion}.svg", bbox_inches="tight", metadata={"Date": None})
+        mpl.pyplot.close(figure)
+
+
+def setup(app):
+    app.connect("builder-inited", draw_masks)

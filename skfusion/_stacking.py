@@ -12,7 +12,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skfusion._targets import fit_with
 from skfusion.modalities.kinds import kind_of, take
-from skfusion.preprocessing import MeanFill, holds_counts, present_rows, table_preprocessor, takes_nan, to_dense
+from skfusion.preprocessing import WIDE, MeanFill, present_rows, table_preprocessor, takes_nan, to_dense
 
 METHODS = ("predict_proba", "decision_function", "predict")
 _SMALL = 200
@@ -135,16 +135,14 @@ def default_inputs(
     The linear model takes wide CSR as it is; the others want a narrow dense table. Where both are the same, it is
     fitted once.
     """
-    kind = kind_of(rows)
     narrow = make_pipeline(
         table_preprocessor(name, rows, scale=scale, project=True, random_state=seed),
         FunctionTransformer(to_dense, accept_sparse=True),
     )
-    if kind in ("text", "tokens", "table") or (kind == "sparse" and not (scale and holds_counts(rows))):
-        return [
-            (table_preprocessor(name, rows, scale=scale, random_state=seed), estimators[:1]),
-            (narrow, estimators[1:]),
-        ]
+    wide = kind_of(rows) == "sparse" and rows.shape[1] > WIDE
+    if wide or kind_of(rows) in ("text", "tokens", "table"):
+        whole = table_preprocessor(name, rows, scale=scale, project=False, random_state=seed)
+        return [(whole, estimators[:1]), (narrow, estimators[1:])]
     return [(narrow, estimators)]
 
 

@@ -275,7 +275,7 @@ def holds_counts(values: Values) -> bool:
 
 
 def table_preprocessor(
-    name: str, values: Values, *, scale: bool = True, project: bool = False, random_state: Any = None
+    name: str, values: Values, *, scale: bool = True, project: bool | None = None, random_state: Any = None
 ) -> Any:
     """Return an unfitted transformer that brings `values` to a 2-D table.
 
@@ -287,8 +287,8 @@ def table_preprocessor(
         What it will be fitted on; its kind decides.
     scale : bool, default=True
         Standardise (dense), scale without centring (CSR), log-normalise (counts).
-    project : bool, default=False
-        Project wide CSR to `N_COMPONENTS`. Wide counts are projected in any case where `scale` is on.
+    project : bool, default=None
+        Project wide CSR to `N_COMPONENTS`. None projects counts alone, where `scale` is on.
     random_state : int or RandomState, default=None
         For the projection.
     """
@@ -312,14 +312,15 @@ def table_preprocessor(
     counts = kind == "sparse" and holds_counts(values)
     width = values.shape[1] if kind == "sparse" else WIDE + 1
     projection: list[Any] = []
-    if width > WIDE and (project or (counts and scale)):
+    if width > WIDE and (counts and scale if project is None else project):
         projection = [Projection(random_state=random_state), OneScale()]
     if kind in ("text", "tokens"):
         return make_pipeline(TextHasher(), *projection)
     if kind != "sparse":
         raise ValueError(f"modality {name!r} is {KINDS[kind]}, which no default preprocessing takes.")
     if counts and scale:
-        last = projection or [StandardScaler(with_mean=False)]
+        # Scaled to one variance, the many genes that hardly any cell has would outweigh the others.
+        last = projection or ([StandardScaler(with_mean=False)] if width <= WIDE else [])
         return make_pipeline(MeanFill(), LogNormalizer(), *last)
     return make_pipeline(MeanFill(), *([StandardScaler(with_mean=False)] if scale else []), *projection)
 
