@@ -80,11 +80,14 @@ def sinkhorn(cost: Tensor, rows: Tensor, columns: Tensor, epsilon: float, n_iter
     Tensor
         (B, Ta, Tb); zero where a row or column is not real, or where a sample has none.
     """
+    real = rows.unsqueeze(2) & columns.unsqueeze(1)
+    if 1 in cost.shape[1:]:
+        # One row or one column leaves no choice.
+        return (real / real.sum((1, 2), keepdim=True).clamp(min=1)).to(cost.dtype)
     logits = -cost / epsilon
     lowest = torch.finfo(logits.dtype).min / 4
     a = torch.where(rows, -rows.sum(1, keepdim=True).clamp(min=1).log(), lowest)  # (B, Ta)
     b = torch.where(columns, -columns.sum(1, keepdim=True).clamp(min=1).log(), lowest)  # (B, Tb)
-    real = rows.unsqueeze(2) & columns.unsqueeze(1)
     logits = torch.where(real, logits, lowest)
     f, g = torch.zeros_like(a), torch.zeros_like(b)
     for _ in range(n_iter):
