@@ -7,8 +7,8 @@ forward, and goes backward from the sum of squares of the fused embedding, to pa
 
 Prints the largest difference between the two, over evaluation and training; then for 2 modalities of 50 tokens and for
 6 of one token the milliseconds of a step (medians of interleaved rounds) and the median of the ratios of a round. Last
-come `everything_at_once` against a loop that calls its block once a subset, and `zorro` against a transformer in which
-every token sees every other. All on one thread.
+come `everything_at_once` against a loop that calls its block once a subset, where the loss is of every subset, and
+`zorro` against a transformer in which every token sees every other. All on one thread.
 """
 
 import argparse
@@ -308,8 +308,8 @@ def largest_difference(f, arguments):
     return worst
 
 
-def compare(a, b, arguments, steps, rounds):
-    """Return milliseconds a step of `a` and of `b`, and the ratio a / b, as text."""
+def compare(a, b, arguments, steps, rounds, heads=("fusion",)):
+    """Return milliseconds a step of `a` and of `b`, and the ratio a / b, as text; the loss is that of `heads`."""
     module, tokens, _ = arguments
     leaves = [*module.parameters(), *(t.values for t in tokens.values())]
 
@@ -317,7 +317,8 @@ def compare(a, b, arguments, steps, rounds):
         for _ in range(steps):
             for leaf in leaves:
                 leaf.grad = None
-            f(*arguments)["fusion"].square().sum().backward()
+            given = f(*arguments)
+            sum(given[head].square().sum() for head in heads).backward()
 
     seconds = interleave({"a": lambda: run(a), "b": lambda: run(b)}, rounds)
     first, second = (1000 * np.median(seconds[key]) / steps for key in "ab")
@@ -343,10 +344,11 @@ def main():
     if "everything_at_once" in options.fusions:
         case = setup("everything_at_once", 6, 8)
         worst = largest_difference(subset_by_subset, case)
-        assert worst < 1e-6, f"subset by subset differs by {worst:.1e}"
+        assert worst < 1e-5, f"subset by subset differs by {worst:.1e}"
         print(f"\neverything_at_once, 6 modalities x 8; one pass and one a subset differ by at most {worst:.1e}")
         print(f"{'':<24}{'one pass':>10}{'by subset':>12}{'ratio':>8}")
-        print(f"{'':<24}{compare(ours, subset_by_subset, case, 4, options.rounds)}", flush=True)
+        every = list(subset_by_subset(*case))  # a loss of "fusion" alone would spare the loop single modalities
+        print(f"{'':<24}{compare(ours, subset_by_subset, case, 4, options.rounds, every)}", flush=True)
     if "zorro" in options.fusions:
         print(f"\nzorro, modalities x 50\n{'':<24}{'zorro':>10}{'dense':>12}{'ratio':>8}")
         for n_modalities in (2, 3, 6):

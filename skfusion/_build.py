@@ -165,7 +165,7 @@ def build_encoder(spec: Any, X: Modalities, name: str, shape: tuple[int, ...], n
 
 
 def build_fusion(spec: Any, widths: dict[str, int], n_latent: int, **options: Any) -> Any:
-    """Build the fusion over tokens of `widths`."""
+    """Build the fusion over tokens of `widths`; a partial's own options go first."""
     if is_module(spec):
         return copy.deepcopy(spec)
     if isinstance(spec, str):
@@ -175,7 +175,8 @@ def build_fusion(spec: Any, widths: dict[str, int], n_latent: int, **options: An
             f"fusion is {spec!r}; due is one of {sorted(FUSIONS)}, a fusion class, functools.partial of one, or an "
             "nn.Module."
         )
-    return spec(widths, n_latent, **options)
+    set_options = spec.keywords if isinstance(spec, partial) else {}
+    return spec(widths, n_latent, **{**options, **set_options})
 
 
 def build_trunk(encoders: Any, n_latent: int, n_layers: int, *, dropout_rate: float, n_heads: int) -> Any:

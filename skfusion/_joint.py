@@ -387,7 +387,7 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         else:
             raise ValueError(
                 f"head is {head!r}; due is one of {['fusion', *network.head_names]}. unimodal_heads=True gives every "
-                "modality a prediction of its own, as the fusions 'zorro', 'bottleneck' and 'irene' do."
+                "modality a prediction of its own, as 'zorro', 'bottleneck', 'irene' and 'unseen' do."
             )
         return np.concatenate([predict(o).double().cpu().numpy() for o in self.net_.outputs(self._tensors(X))])
 

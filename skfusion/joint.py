@@ -44,7 +44,8 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         Probability with which a present modality is left out of a sample in training; one is always kept.
     unimodal_heads : bool, default=False
         Every modality has a prediction of its own, `predict(X, head="labs")`, and the loss is the mean of all of them
-        and the fused one. "zorro", "bottleneck", "irene" and "unseen" have these in any case.
+        and the fused one. "zorro", "bottleneck", "irene" and "unseen" have these in any case; in "bottleneck" and
+        "irene" a modality's prediction has seen the others.
     balance : {"none", "gradient_blending", "ogm"}, default="none"
         What keeps a modality that learns fast from starving the others; both need `unimodal_heads` and turn them on.
         "gradient_blending" holds a part out and weights the losses by how much a head generalises over how much it
@@ -324,7 +325,8 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
         Probability with which a present modality is left out of a sample in training; one is always kept.
     unimodal_heads : bool, default=False
         Every modality has a prediction of its own, `predict(X, head="labs")`, and the loss is the mean of all of them
-        and the fused one. "zorro", "bottleneck", "irene" and "unseen" have these in any case.
+        and the fused one. "zorro", "bottleneck", "irene" and "unseen" have these in any case; in "bottleneck" and
+        "irene" a modality's prediction has seen the others.
     balance : {"none", "gradient_blending", "ogm"}, default="none"
         What keeps a modality that learns fast from starving the others; see `JointFusionClassifier`.
     drop_token : float, default=0.0

@@ -11,7 +11,13 @@ import pytest
 
 import skfusion
 import skfusion.datasets
+import skfusion.encoders
+import skfusion.fusion
 import skfusion.inspection
+from skfusion._build import resolve
+from skfusion.fusion import FUSIONS
+from skfusion.fusion.blocks import PooledFusion
+from skfusion.inspection.masks import attention_masks
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -49,8 +55,29 @@ def test_links_between_files_lead_somewhere(page):
     assert not lost
 
 
-@pytest.mark.parametrize("package", [skfusion, skfusion.datasets, skfusion.inspection], ids=lambda p: p.__name__)
+LISTED = [skfusion, skfusion.datasets, skfusion.inspection, skfusion.encoders, skfusion.fusion]
+
+
+@pytest.mark.parametrize("package", LISTED, ids=lambda package: package.__name__)
 def test_every_public_name_is_on_the_api_page(package):
     listed = (ROOT / "docs" / "api.md").read_text().split()
     lacking = [name for name in package.__all__ if f"{package.__name__}.{name}" not in listed]
     assert not lacking
+
+
+def has_attention_maps(fusion):
+    try:
+        return bool(attention_masks(fusion, {"a": 1, "b": 1}))
+    except ValueError:
+        return False
+
+
+def test_the_table_of_fusions_says_of_each_what_it_is():
+    rows = re.findall(r'^\| `"(\w+)"` \|(.*)\|$', (ROOT / "docs" / "guide" / "fusions.md").read_text(), re.M)
+    table = {fusion: [cell.strip() for cell in cells.split("|")] for fusion, cells in rows}
+    assert list(table) == list(FUSIONS)
+    for fusion, (works_on, _, _, own_predictions, maps, _) in table.items():
+        made = resolve("fusion", fusion, FUSIONS)
+        assert works_on == ("embeddings" if issubclass(made, PooledFusion) else "tokens"), fusion
+        assert own_predictions == ("always" if getattr(made, "predicts_by_head", False) else "on request"), fusion
+        assert maps == ("yes" if has_attention_maps(fusion) else "no"), fusion

@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import CyclicLR, ReduceLROnPlateau, StepLR
 from skfusion import JointFusionClassifier, JointFusionRegressor, LateFusionStacker, Modalities
 from skfusion.encoders import MLP, Conv1d, Patch3d, Wrapped
 from skfusion.encoders.batch import Batch, ModalityBatch
+from skfusion.fusion import Select
 
 SMALL = {
     "n_hidden": 16,
@@ -998,3 +999,16 @@ def test_batches_grow_with_the_samples(n_samples, expected):
 
     assert _batch_size("auto", n_samples) == expected
     assert _batch_size(7, n_samples) == 7
+
+
+def test_the_penalty_closes_the_gates_of_noise_and_leaves_that_of_a_signal():
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 3
+    X = {f"noise {k}": rng.normal(size=(300, 6)) for k in range(2)}
+    X["signal"] = rng.normal(size=(300, 6)) + 2 * np.eye(3, 6)[y]
+    share = {}
+    for penalty in (0.0, 0.1):
+        model = JointFusionClassifier(fusion=partial(Select, penalty=penalty), n_hidden=32, n_latent=16, random_state=0)
+        gates = model.fit(X, y).network_.fusion.gates.detach()
+        share[penalty] = (gates[:2].abs().max() / gates[2]).item()
+    assert share[0.1] < 0.25 < share[0.0]

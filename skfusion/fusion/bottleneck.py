@@ -64,18 +64,19 @@ class Bottleneck(TokenFusion):
         alone = [Mask.of(mask.unsqueeze(1)) for mask in masks]
         with_fusion = [Mask.of(torch.cat([mask, always], 1).unsqueeze(1)) for mask in masks]
         share = present / present.sum(1, keepdim=True).clamp(min=1)  # (B, M)
+        device = present.device
+        whose = [owners((0,) * m + (x.shape[1],), 0, device) for m, x in enumerate(values)]
+        whose_with = [owners((0,) * m + (x.shape[1],), n_fusion, device) for m, x in enumerate(values)]
         for depth, layer in enumerate(self.layers):
             blocks = list(layer.children())
             if depth < self.fusion_from:
-                values = [block(x, mask) for block, x, mask in zip(blocks, values, alone)]
+                values = [block(x, mask, (own, own)) for block, x, mask, own in zip(blocks, values, alone, whose)]
                 continue
             mixed = torch.zeros_like(fusion)
-            for m, (block, mask) in enumerate(zip(blocks, with_fusion)):
-                length = values[m].shape[1]
-                owner = owners((0,) * m + (length,), n_fusion, present.device)
-                both = block(torch.cat([values[m], fusion], 1), mask, (owner, owner))  # (B, T + F, D)
-                values[m] = both[:, :length]
-                mixed = mixed + share[:, m, None, None] * both[:, length:]
+            for m, (block, mask, own) in enumerate(zip(blocks, with_fusion, whose_with)):
+                both = block(torch.cat([values[m], fusion], 1), mask, (own, own))  # (B, T + F, D)
+                values[m], after = both.split([values[m].shape[1], n_fusion], dim=1)
+                mixed = mixed + share[:, m, None, None] * after
             fusion = mixed
         out = {name: Tokens(self.norm(x), mask) for name, x, mask in zip(tokens, values, masks)}
         return {**out, "fusion": Tokens(self.norm(fusion), always)}

@@ -3,20 +3,24 @@
 import torch
 from torch import Tensor, nn
 
+from skfusion.encoders.dropout import Dropout
 from skfusion.fusion.blocks import PooledFusion, stack
+
+_PACE = 10.0
 
 
 class Select(PooledFusion):
-    r"""A sum of embeddings times gates, one a modality, under an L1 penalty that closes the gates of the useless [1]_.
+    r"""A sum of embeddings times gates, one a modality, under an L1 penalty that draws the gates to 0 [1]_.
 
-    fused = Σ_m g_m LN(e_m) over the modalities that are present, and λ Σ_m |g_m| is added to the loss. ``gates`` of
-    the fitted fusion tell which modalities it lives on.
+    fused = GELU(W Σ_m g_m LN(e_m) + b) over the modalities that are present, and λ times the sum of the gates' absolute
+    values is added to the loss. ``gates`` of the fitted fusion tell which modalities it lives on: those of modalities
+    that help stay the largest.
 
     Parameters
     ----------
     widths, n_latent, dropout_rate, n_heads
         As in every fusion of embeddings.
-    penalty : float, default=0.01
+    penalty : float, default=0.03
         λ.
 
     References
@@ -24,12 +28,30 @@ class Select(PooledFusion):
     .. [1] Tibshirani, "Regression shrinkage and selection via the lasso", JRSS B 58, 1996.
     """
 
-    def __init__(self, widths: dict[str, int], n_latent: int, *, penalty: float = 0.01, **options: object) -> None:
+    def __init__(
+        self,
+        widths: dict[str, int],
+        n_latent: int,
+        *,
+        penalty: float = 0.03,
+        dropout_rate: float = 0.0,
+        **options: object,
+    ) -> None:
         super().__init__(widths, n_latent, **options)  # type: ignore[arg-type]
         self.penalty = penalty
-        # Without the norm a small gate would be made up for by a large embedding.
+        # Without the norm of each embedding a small gate would be made up for by a large embedding; with one of the
+        # sum it would not matter how small all gates are.
         self.norm = nn.LayerNorm(n_latent, elementwise_affine=False)
-        self.gates = nn.Parameter(torch.ones(len(widths)))
+        self.refine = nn.Sequential(  # type: ignore[assignment]
+            Dropout(dropout_rate), nn.Linear(n_latent, n_latent), nn.GELU()
+        )
+        # Optimizers such as Adam move every parameter by about the learning rate: in small units, gates move further.
+        self.tenths = nn.Parameter(torch.full((len(widths),), 1 / _PACE))
+
+    @property
+    def gates(self) -> Tensor:
+        """The gate of each modality, (M,); 1 before training."""
+        return _PACE * self.tenths
 
     def combine(self, stacked: list[Tensor], present: Tensor) -> Tensor:
         """M x (B, D) -> (B, D)."""

@@ -11,8 +11,6 @@ from skfusion.encoders.batch import Batch
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.context import Context
 
-_BLEND_EVERY = 5
-
 
 class Supervised(nn.Module):
     """Mean over the samples of a batch of a criterion times their weights, which are 1 on average.
@@ -31,9 +29,10 @@ class Supervised(nn.Module):
         Share of the probability that cross-entropy spreads over all classes.
     balance : {"none", "gradient_blending", "ogm"}, default="none"
         How modalities that learn fast are kept from starving the others. "gradient_blending" [1]_ weights the heads'
-        losses, every five epochs, by how much their validation loss fell over the square of how much further training
-        and validation loss drew apart. "ogm" [2]_ slows the encoder of a modality that is ahead by 1 - tanh(α ρ), with
-        ρ the ratio of its mean probability of the truth to that of the others, and adds noise as large as the gradient.
+        losses, anew after each epoch, by how much their validation loss has fallen since the first over the square of
+        how much further training and validation loss have drawn apart. "ogm" [2]_ slows the encoder of a modality that
+        is ahead by 1 - tanh(α ρ), with ρ the ratio of its mean probability of the truth to that of the others, and adds
+        noise as large as the gradient.
     alpha : float, default=0.5
         α of "ogm".
 
@@ -78,7 +77,8 @@ class Supervised(nn.Module):
             there = network.present_in(head, output.present)  # (B,)
             each = self.each(network.predict(output, head), context.target)  # (B,)
             if self.balance == "ogm" and network.training:
-                self._scores[head] = mean_over(there, each.detach().neg().exp())
+                score = mean_over(there, each.detach().neg().exp())
+                self._scores[head] = torch.where(there.any(), score, torch.nan)
             parts[head] = mean_over(there, each if context.weight is None else each * context.weight)
         share = 1 / len(parts)
         total = torch.stack([self.blend.get(head, share) * part for head, part in parts.items()]).sum()
@@ -121,26 +121,26 @@ class Supervised(nn.Module):
 
     def on_epoch_end(self, history: Any) -> None:
         """Weigh the heads anew, where `balance` is "gradient_blending" and something is held out."""
-        if self.balance != "gradient_blending" or len(history) % _BLEND_EVERY or len(history) <= _BLEND_EVERY:
+        if self.balance != "gradient_blending" or "valid_loss_fusion" not in history[-1]:
             return
-        last, before = history[-1], history[-1 - _BLEND_EVERY]
-        if "valid_loss_fusion" not in last:
-            return
-        heads = [
-            key.removeprefix("valid_loss_")
-            for key in last
-            if key.startswith("valid_loss_") and key != "valid_loss_best"
-        ]
+        # A large network may fit a small training set within a few epochs, and what it has learnt by heart it does not
+        # unlearn: so the weights do not wait for a window of several epochs to pass.
+        first = next(row for row in history if "valid_loss_fusion" in row)
+        prefix = "valid_loss_"
+        heads = [key.removeprefix(prefix) for key in first if key.startswith(prefix) and key != "valid_loss_best"]
         self.blend = blending_weights(
-            {head: (before[f"train_loss_{head}"], before[f"valid_loss_{head}"]) for head in heads},
-            {head: (last[f"train_loss_{head}"], last[f"valid_loss_{head}"]) for head in heads},
+            *(
+                {head: (row[f"train_loss_{head}"], row[f"valid_loss_{head}"]) for head in heads}
+                for row in (first, history[-1])
+            )
         )
 
 
 def modulation(scores: Tensor, alpha: float) -> Tensor:
-    """Factors (M,) of the encoders' gradients, from mean probabilities of the truth (M,)."""
-    others = (scores.sum() - scores) / (len(scores) - 1)
+    """Factors (M,) of the encoders' gradients, from mean probabilities of the truth (M,); NaN where nobody has it."""
+    others = torch.stack([torch.cat([scores[:m], scores[m + 1 :]]).nanmean() for m in range(len(scores))])
     ratio = scores / others.clamp(min=1e-8)
+    # A modality without rivals is not ahead of anyone: NaN > 1 is false.
     return torch.where(ratio > 1, 1 - torch.tanh(alpha * ratio), 1.0)
 
 

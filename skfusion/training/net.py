@@ -139,7 +139,7 @@ class FusionNet(NeuralNet):
         self.scheduler_: Any = None
         # A compiled network is neither copied nor pickled: it lives as long as training does.
         self._compiled = torch.compile(self.module_) if self.compile_network else None
-        self._n_train = len(train)
+        self._n_train = train.n_samples  # rows are counted in the whole, also where a part is held out
         # The schedule of an earlier fit has left the learning rate where it ended, which is next to 0.
         for group, rates in zip(self.optimizer_.param_groups, self._base_rates):
             group.update(rates)
