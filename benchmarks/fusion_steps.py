@@ -243,8 +243,8 @@ def optimal_transport(module, tokens, present):
     with torch.no_grad():
         unit = F.normalize(x, dim=-1)
         logits = (unit[:, :1] @ unit[:, 1:].mT - 1) / module.epsilon  # (B, M - 1, T, T), all others at once
-        f, log_share = torch.zeros_like(logits[..., :1]), -np.log(length)
-        for _ in range(module.n_iter):
+        f, g, log_share = torch.zeros_like(logits[..., :1]), -logits, -np.log(length)
+        for _ in range(module.n_iter if length > 1 else 0):  # the plan of a single token is 1
             g = log_share - (logits + f).logsumexp(2, keepdim=True)
             f = log_share - (logits + g).logsumexp(3, keepdim=True)
         plan = (logits + f + g).exp() * length

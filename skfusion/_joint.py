@@ -152,7 +152,6 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
 
     def _start(self, data: Any, target: Any) -> None:
         """Fit the preprocessing and build the network."""
-        from skfusion.fusion.network import FusionNetwork, head_widths
         from skfusion.objectives.supervised import Supervised
         from skfusion.training.device import resolve_device, seeded
         from skfusion.training.net import FusionNet
@@ -164,64 +163,21 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(np.iinfo(np.int32).max))
         device = resolve_device(self.device)
-        specs = by_modality("encoders", self.encoders, X.names)
-        if shares_encoder(self.encoders):
-            specs = {name: TOKENIZERS.get(X.kind(name), TOKENIZERS["dense"]) for name in X.names}
-        source = None if self.pretrained is None else clone(self.pretrained).fit(X, data.y)
         with seeded(seed, device):
-            self.preprocessors_, encoders = {}, {}
-            for name, spec in specs.items():
-                if source is not None and name in source.preprocessors_:
-                    self.preprocessors_[name] = source.preprocessors_[name]
-                    encoders[name] = copy.deepcopy(source.network_.encoders[source.network_.names.index(name)])
-                    continue
-                preprocessor = fit_preprocessor(X, name, spec, data.y, scale=self.scale, random_state=seed)
-                self.preprocessors_[name] = preprocessor
-                encoders[name] = build_encoder(
-                    spec,
-                    X,
-                    name,
-                    preprocessor.shape,
-                    self.n_latent,
-                    n_hidden=self.n_hidden,
-                    n_layers=self.n_layers,
-                    dropout_rate=self.dropout_rate,
-                    groups=getattr(preprocessor, "groups", None),
-                )
-            widths = {name: encoder.n_out for name, encoder in encoders.items()}
-            sizes = {"dropout_rate": self.dropout_rate, "n_heads": self.n_heads}
-            trunk = build_trunk(self.encoders, self.n_latent, max(self.n_layers, 1), **sizes)
-            fusion = build_fusion(self.fusion, widths, self.n_latent, n_fusion_layers=self.n_fusion_layers, **sizes)
-            heads = {}
-            if self.unimodal_heads or self.balance != "none" or getattr(fusion, "predicts_by_head", False):
-                found = head_widths(fusion, widths)
-                own = [*X.names, *(["global"] if getattr(fusion, "global_apart", False) else [])]
-                heads = {name: self._build_head(found[name]) for name in own}
-            n_classes = self._n_classes_by_output()
-            network = FusionNetwork(
-                encoders,
-                fusion,
-                self._build_head(self.n_latent),
-                heads=heads,
-                trunk=trunk,
-                modality_dropout=self.modality_dropout,
-                drop_token=self.drop_token,
-                n_classes=n_classes,
-            )
+            network = self._build_network(self._build_encoders(data, seed))
             supervised = Supervised(
                 _without_reduction(self.criterion),
-                n_classes=n_classes,
+                n_classes=network.n_classes,
                 label_smoothing=getattr(self, "label_smoothing", 0.0),
                 balance=self.balance,
             )
-            own_objectives = [
-                resolve("objectives", name, OBJECTIVES)(n_classes=n_classes, n_latent=self.n_latent)
-                for name in getattr(fusion, "objectives", ())
+            of_fusion = [
+                resolve("objectives", name, OBJECTIVES)(n_classes=network.n_classes, n_latent=self.n_latent)
+                for name in getattr(network.fusion, "objectives", ())
             ]
-            callbacks = [copy.deepcopy(callback) for callback in self.callbacks or ()]
             self.net_ = FusionNet(
                 network,
-                [supervised, *own_objectives, *(copy.deepcopy(o) for o in self.objectives or ())],
+                [supervised, *of_fusion, *(copy.deepcopy(o) for o in self.objectives or ())],
                 seed=seed,
                 optimizer=self.optimizer,
                 weight_decay=self.weight_decay,
@@ -229,12 +185,64 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
                 lr=self.lr,
                 max_epochs=self.max_epochs,
                 batch_size=_batch_size(self.batch_size, len(X)),
-                callbacks=callbacks,
+                callbacks=[copy.deepcopy(callback) for callback in self.callbacks or ()],
                 device=device,
                 verbose=int(self.verbose),
                 precision=self.precision,
                 compile_network=self.compile,
             )
+
+    def _build_encoders(self, data: Any, seed: int) -> dict[str, Any]:
+        """Fit what comes before each encoder, and build it; `pretrained` brings both for what it knows."""
+        X = data.X
+        specs = by_modality("encoders", self.encoders, X.names)
+        if shares_encoder(self.encoders):
+            specs = {name: TOKENIZERS.get(X.kind(name), TOKENIZERS["dense"]) for name in X.names}
+        source = None if self.pretrained is None else clone(self.pretrained).fit(X, data.y)
+        self.preprocessors_, encoders = {}, {}
+        for name, spec in specs.items():
+            if source is not None and name in source.preprocessors_:
+                self.preprocessors_[name] = source.preprocessors_[name]
+                encoders[name] = copy.deepcopy(source.network_.encoders[source.network_.names.index(name)])
+                continue
+            preprocessor = fit_preprocessor(X, name, spec, data.y, scale=self.scale, random_state=seed)
+            self.preprocessors_[name] = preprocessor
+            encoders[name] = build_encoder(
+                spec,
+                X,
+                name,
+                preprocessor.shape,
+                self.n_latent,
+                n_hidden=self.n_hidden,
+                n_layers=self.n_layers,
+                dropout_rate=self.dropout_rate,
+                groups=preprocessor.groups,
+            )
+        return encoders
+
+    def _build_network(self, encoders: dict[str, Any]) -> Any:
+        """Put a fusion and heads behind the encoders."""
+        from skfusion.fusion.network import FusionNetwork, head_widths
+
+        widths = {name: encoder.n_out for name, encoder in encoders.items()}
+        sizes = {"dropout_rate": self.dropout_rate, "n_heads": self.n_heads}
+        trunk = build_trunk(self.encoders, self.n_latent, max(self.n_layers, 1), **sizes)
+        fusion = build_fusion(self.fusion, widths, self.n_latent, n_fusion_layers=self.n_fusion_layers, **sizes)
+        heads = {}
+        if self.unimodal_heads or self.balance != "none" or getattr(fusion, "predicts_by_head", False):
+            found = head_widths(fusion, widths)
+            own = [*encoders, *(["global"] if getattr(fusion, "global_apart", False) else [])]
+            heads = {name: self._build_head(found[name]) for name in own}
+        return FusionNetwork(
+            encoders,
+            fusion,
+            self._build_head(self.n_latent),
+            heads=heads,
+            trunk=trunk,
+            modality_dropout=self.modality_dropout,
+            drop_token=self.drop_token,
+            n_classes=self._n_classes_by_output(),
+        )
 
     def _train(self, data: Any, target: Any, epochs: int, scheduler: Any, early_stopping: bool) -> "JointFusionBase":
         from skfusion.training.device import seeded

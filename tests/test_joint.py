@@ -21,7 +21,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CyclicLR, ReduceLROnPlateau, StepLR
 
 from skfusion import JointFusionClassifier, JointFusionRegressor, LateFusionStacker, Modalities
-from skfusion.encoders import MLP, Conv1d, Patch3d, Wrapped
+from skfusion.encoders import MLP, Conv1d, Conv3d, Wrapped
 from skfusion.encoders.batch import Batch, ModalityBatch
 from skfusion.fusion import Select
 
@@ -302,7 +302,7 @@ def test_an_unknown_category_is_no_category():
 def test_a_volume_is_taken_by_its_default_encoder_and_by_a_module():
     X = {"scan": np.random.default_rng(0).normal(size=(20, 1, 3, 3, 3))}
     flat = nn.Sequential(nn.Flatten(), nn.Linear(27, 4))
-    for encoder, built in (("auto", Patch3d), (flat, Wrapped)):
+    for encoder, built in (("auto", Conv3d), (flat, Wrapped)):
         model = classifier(encoders={"scan": encoder}, max_epochs=1).fit(X, np.arange(20) % 2)
         assert type(model.network_.encoders[0]) is built
         assert model.transform(X).shape == (20, 8)

@@ -159,14 +159,13 @@ class Refine(nn.Module):
     """A linear map, LayerNorm and GELU: what lets modalities interact after they were put together.
 
     A LayerNorm before the map would take from raw values what they share and how large they are: all there is to know
-    of a single number.
+    of a single number. With `norm=False` there is none.
     """
 
-    def __init__(self, width: int, n_latent: int, dropout_rate: float) -> None:
+    def __init__(self, width: int, n_latent: int, dropout_rate: float, *, norm: bool = True) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            Dropout(dropout_rate), nn.Linear(width, n_latent), nn.LayerNorm(n_latent), nn.GELU()
-        )
+        normed = [nn.LayerNorm(n_latent)] if norm else []
+        self.layers = nn.Sequential(Dropout(dropout_rate), nn.Linear(width, n_latent), *normed, nn.GELU())
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width) -> (B, n_latent)."""

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from skfusion.encoders.dropout import Dropout
-from skfusion.fusion.blocks import PooledFusion, stack
+from skfusion.fusion.blocks import PooledFusion, Refine, stack
 
 _PACE = 10.0
 
@@ -42,9 +41,7 @@ class Select(PooledFusion):
         # Without the norm of each embedding a small gate would be made up for by a large embedding; with one of the
         # sum it would not matter how small all gates are.
         self.norm = nn.LayerNorm(n_latent, elementwise_affine=False)
-        self.refine = nn.Sequential(  # type: ignore[assignment]
-            Dropout(dropout_rate), nn.Linear(n_latent, n_latent), nn.GELU()
-        )
+        self.refine = Refine(n_latent, n_latent, dropout_rate, norm=False)
         # Optimizers such as Adam move every parameter by about the learning rate: in small units, gates move further.
         self.tenths = nn.Parameter(torch.full((len(widths),), 1 / _PACE))
 

@@ -137,8 +137,9 @@ class FusionNet(NeuralNet):
         train, _ = X
         steps = len(spans(len(train), self.batch_size, training=True))
         self.scheduler_: Any = None
-        # A compiled network is neither copied nor pickled: it lives as long as training does.
-        self._compiled = torch.compile(self.module_) if self.compile_network else None
+        # What is compiled is neither copied nor pickled: it lives as long as training does. The method and not the
+        # module, since skorch takes no further modules once it is initialized.
+        self._compiled = torch.compile(self.module_.forward) if self.compile_network else None
         self._n_train = train.n_samples  # rows are counted in the whole, also where a part is held out
         # The schedule of an earlier fit has left the learning rate where it ended, which is next to 0.
         for group, rates in zip(self.optimizer_.param_groups, self._base_rates):

@@ -116,7 +116,7 @@ def inputs_of(module):
         handle.remove()
 
 
-def close(found, expected):
+def assert_close(found, expected):
     """Equal but for rounding."""
     tolerance = {torch.float64: 1e-10, torch.float32: 1e-5}[found.dtype]
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)

@@ -6,7 +6,7 @@ from math import comb
 import pytest
 import torch
 import torch.nn.functional as F
-from _tokens import N_HEADS, N_MODALITIES, WIDTH, build, close, draw, everyone, noise_for, padded, without
+from _tokens import N_HEADS, N_MODALITIES, WIDTH, assert_close, build, draw, everyone, noise_for, padded, without
 from _tokens import double as double
 
 from skfusion.encoders.batch import Tokens
@@ -54,7 +54,7 @@ def test_one_batched_pass_is_the_loop_over_subsets(n_modalities, max_subset):
     expected = one_by_one(fusion, tokens, max_subset)
     assert list(found) == list(expected)
     for subset in expected:
-        close(found[subset], expected[subset])
+        assert_close(found[subset], expected[subset])
 
 
 @N_MODALITIES
@@ -75,7 +75,7 @@ def test_fused_comes_from_the_mean_of_the_largest_subsets_that_a_sample_has(n_mo
         there = set(tokens) - set(missing)
         found = {s: e for s, e in one_by_one(fusion, tokens, max_subset).items() if members(s) <= there}
         largest = [e for s, e in found.items() if len(members(s)) == min(max_subset, len(there))]
-        close(output.fused, fusion.refine(sum(largest) / len(largest)))
+        assert_close(output.fused, fusion.refine(sum(largest) / len(largest)))
 
 
 @N_MODALITIES
@@ -86,7 +86,7 @@ def test_samples_that_have_other_modalities_are_fused_side_by_side(n_modalities)
     found = fusion(tokens, present).fused
     for i in range(3):
         missing = [name for name, there in zip(tokens, present[i]) if not there]
-        close(found[i], fusion(tokens, without(tokens, *missing)).fused[i])
+        assert_close(found[i], fusion(tokens, without(tokens, *missing)).fused[i])
 
 
 @N_MODALITIES
@@ -94,8 +94,8 @@ def test_heads_of_modalities_are_single_subsets_of_length_one(n_modalities):
     fusion, tokens = build(EverythingAtOnce, n_modalities), draw(n_modalities)
     output = fusion(tokens, without(tokens, "b"))
     for name in set(tokens) - {"b"}:
-        close(output.heads[name], output.subsets[name])
-        close(output.heads[name].norm(dim=1), torch.ones(3))
+        assert_close(output.heads[name], output.subsets[name])
+        assert_close(output.heads[name].norm(dim=1), torch.ones(3))
     assert not output.heads["b"].any()
 
 
@@ -105,9 +105,9 @@ def test_the_order_of_tokens_does_not_matter(n_modalities):
     expected, order = fusion(tokens, everyone(tokens)), torch.tensor([4, 2, 0, 3, 1])
     values, mask = tokens["b"]
     found = fusion({**tokens, "b": Tokens(values[:, order], mask[:, order])}, everyone(tokens))
-    close(found.fused, expected.fused)
+    assert_close(found.fused, expected.fused)
     for subset in expected.subsets:
-        close(found.subsets[subset], expected.subsets[subset])
+        assert_close(found.subsets[subset], expected.subsets[subset])
 
 
 @N_MODALITIES
@@ -124,11 +124,11 @@ def test_the_order_of_modalities_does_not_matter(n_modalities):
     present = everyone(tokens)
     present[0, 0] = False
     expected, found = fusion(tokens, present), other({names[m]: tokens[names[m]] for m in order}, present[:, order])
-    close(found.fused, expected.fused)
+    assert_close(found.fused, expected.fused)
     same = {frozenset(members(subset)): e for subset, e in found.subsets.items()}
     assert len(same) == len(expected.subsets)
     for subset, embedding in expected.subsets.items():
-        close(same[frozenset(members(subset))], embedding)
+        assert_close(same[frozenset(members(subset))], embedding)
 
 
 @N_MODALITIES
@@ -143,7 +143,7 @@ def test_dropping_a_modality_changes_the_subsets_that_contain_it_alone(n_modalit
                 if name in members(subset):
                     assert not torch.allclose(found[subset], expected[subset], atol=1e-3)
                 else:
-                    close(found[subset], expected[subset])
+                    assert_close(found[subset], expected[subset])
 
 
 @N_MODALITIES
@@ -155,7 +155,7 @@ def test_nothing_says_whose_a_token_is_but_its_projections(n_modalities):
     same = draw({"a": 4})["a"]
     subsets = fusion(dict.fromkeys("abc"[:n_modalities], same), torch.ones(3, n_modalities, dtype=torch.bool)).subsets
     for embedding in subsets.values():
-        close(embedding, subsets["a"])
+        assert_close(embedding, subsets["a"])
 
 
 def test_projections_are_gated_units():
@@ -164,7 +164,7 @@ def test_projections_are_gated_units():
     x = tokens["a"].values
     y = x @ unit.linear.weight.T + unit.linear.bias
     gated = y * torch.sigmoid(y @ unit.gate.weight.T + unit.gate.bias)
-    close(fusion.projections[0](x), F.layer_norm(gated, (WIDTH,), norm.weight, norm.bias, 1e-6))
+    assert_close(fusion.projections[0](x), F.layer_norm(gated, (WIDTH,), norm.weight, norm.bias, 1e-6))
 
 
 def test_the_block_is_as_narrow_inside_as_outside():

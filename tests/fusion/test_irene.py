@@ -2,7 +2,20 @@
 
 import pytest
 import torch
-from _tokens import N_HEADS, N_MODALITIES, WIDTH, build, close, draw, everyone, head, influence, mixed, padded, without
+from _tokens import (
+    N_HEADS,
+    N_MODALITIES,
+    WIDTH,
+    assert_close,
+    build,
+    draw,
+    everyone,
+    head,
+    influence,
+    mixed,
+    padded,
+    without,
+)
 from _tokens import double as double
 
 from skfusion.encoders.batch import Tokens
@@ -40,7 +53,7 @@ def test_tied_weights_and_equal_inputs_make_plain_self_attention(n_modalities):
     alone = {"a": same}
     expected = block_of(layer, 0)(same.values[:, :3])
     for t in (*found.values(), layer(alone, partner_weights(everyone(alone), self_too=True))["a"]):
-        close(t.values[:, :3], expected)
+        assert_close(t.values[:, :3], expected)
 
 
 @N_MODALITIES
@@ -54,7 +67,7 @@ def test_a_partner_that_says_nothing_leaves_exactly_its_share_of_self_attention(
     found = attend_to_partners(layer.attentions, tokens, weights)["a"].values
     query, key, value = layer.attentions[0].project(tokens["a"].values)
     alone = (query @ key.mT * (WIDTH / N_HEADS) ** -0.5).softmax(-1) @ value
-    close(found, alone.transpose(1, 2).flatten(2) / n_modalities)
+    assert_close(found, alone.transpose(1, 2).flatten(2) / n_modalities)
     itself = attend_to_partners(layer.attentions, {"a": tokens["a"]}, weights.new_ones(3, 1, 1))["a"].values
     assert n_modalities != 2 or torch.equal(found, itself / 2)
 
@@ -71,9 +84,9 @@ def test_without_partners_it_is_a_plain_transformer(n_modalities, depth):
         for layer in fusion.bidirectional:
             x = block_of(layer, m)(x)
         x = fusion.mixer(x)
-        close(output.tokens[name].values[:, :n_real], x)
-        close(output.fused, fusion.refine(x.mean(1)))
-        close(output.heads[name], output.fused)
+        assert_close(output.tokens[name].values[:, :n_real], x)
+        assert_close(output.fused, fusion.refine(x.mean(1)))
+        assert_close(output.heads[name], output.fused)
 
 
 def test_of_three_those_that_are_there_are_a_fusion_of_two():
@@ -82,7 +95,7 @@ def test_of_three_those_that_are_there_are_a_fusion_of_two():
     state = fusion.state_dict()
     smaller.load_state_dict({name: state[name] for name in smaller.state_dict()} | {"modality": state["modality"][:2]})
     two = {name: tokens[name] for name in "ab"}
-    close(fusion(tokens, without(tokens, "c")).fused, smaller(two, everyone(two)).fused)
+    assert_close(fusion(tokens, without(tokens, "c")).fused, smaller(two, everyone(two)).fused)
 
 
 @N_MODALITIES
@@ -118,7 +131,7 @@ def test_a_bidirectional_block_is_its_formula(n_modalities):
             heads = zip(projected[m][0].chunk(N_HEADS, -1), key.chunk(N_HEADS, -1), value.chunk(N_HEADS, -1))
             answers.append(torch.cat([(q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v for q, k, v in heads], -1))
         x = values + layer.out(sum(answers) / n_modalities)
-        close(found[name].values, x + layer.feed_forwards[m](layer.feed_forward_norms[m](x)))
+        assert_close(found[name].values, x + layer.feed_forwards[m](layer.feed_forward_norms[m](x)))
 
 
 @N_MODALITIES
@@ -142,7 +155,7 @@ def test_rows_of_a_bidirectional_block_sum_to_one_with_equal_shares(n_modalities
     real = torch.cat([t.mask for t in tokens.values()], 1)
     for k in range(n_modalities):
         shares = record.weights[..., keys == k].sum(-1)[real]
-        close(shares, torch.full_like(shares, 1 / n_modalities))
+        assert_close(shares, torch.full_like(shares, 1 / n_modalities))
     assert not record.weights.mT[~real].any()
     assert torch.equal(queries, keys)
 
@@ -152,5 +165,5 @@ def test_padding_is_not_heard(n_modalities):
     fusion, tokens = build(Irene, n_modalities, n_fusion_layers=4), padded(draw(n_modalities), "b", 3)
     short = {**tokens, "b": Tokens(tokens["b"].values[:, :3], tokens["b"].mask[:, :3])}
     found, expected = fusion(tokens, everyone(tokens)), fusion(short, everyone(tokens))
-    close(found.fused, expected.fused)
-    close(found.heads["a"], expected.heads["a"])
+    assert_close(found.fused, expected.fused)
+    assert_close(found.heads["a"], expected.heads["a"])

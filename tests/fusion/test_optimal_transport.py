@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from _tokens import LENGTHS, N_MODALITIES, build, close, draw, everyone, inputs_of, noise_for, padded, without
+from _tokens import LENGTHS, N_MODALITIES, assert_close, build, draw, everyone, inputs_of, noise_for, padded, without
 from _tokens import double as double
 from _tokens import single as single
 from scipy.optimize import linear_sum_assignment
@@ -35,8 +35,8 @@ def cosine_costs(x, y):
 def test_marginals_are_uniform_over_what_is_real(real):
     rows, columns = REAL[real]
     plan = sinkhorn(costs(3, 4, 6), rows, columns, epsilon=0.5, n_iter=200)
-    close(plan.sum(2), rows / rows.sum(1, keepdim=True))
-    close(plan.sum(1), columns / columns.sum(1, keepdim=True))
+    assert_close(plan.sum(2), rows / rows.sum(1, keepdim=True))
+    assert_close(plan.sum(1), columns / columns.sum(1, keepdim=True))
     assert torch.equal(plan > 0, rows.unsqueeze(2) & columns.unsqueeze(1))
 
 
@@ -44,7 +44,7 @@ def test_marginals_are_uniform_over_what_is_real(real):
 def test_the_iterations_of_the_default_are_enough():
     rows, columns = REAL["all"]
     plan = sinkhorn(costs(3, 4, 6), rows, columns, epsilon=0.05, n_iter=50)
-    close(plan.sum(2), torch.full((3, 4), 1 / 4))
+    assert_close(plan.sum(2), torch.full((3, 4), 1 / 4))
     assert (plan.sum(1) - 1 / 6).abs().max() < 0.01
 
 
@@ -57,7 +57,7 @@ def test_a_plan_does_not_know_what_is_not_real():
     for i, (n_rows, n_columns) in enumerate([(4, 2), (1, 6), (3, 1)]):
         small = cost[[i], :n_rows, :n_columns]
         everything = [torch.ones(1, n, dtype=torch.bool) for n in (n_rows, n_columns)]
-        close(plan[i, :n_rows, :n_columns], sinkhorn(small, *everything, epsilon=0.1, n_iter=100)[0])
+        assert_close(plan[i, :n_rows, :n_columns], sinkhorn(small, *everything, epsilon=0.1, n_iter=100)[0])
 
 
 def test_a_plan_is_that_of_plain_scaling():
@@ -68,7 +68,7 @@ def test_a_plan_is_that_of_plain_scaling():
     for _ in range(25):
         v = (1 / 6) / (kernel.T @ u)
         u = (1 / 4) / (kernel @ v)
-    close(sinkhorn(cost, rows, columns, epsilon=0.3, n_iter=25)[0], torch.as_tensor(u[:, None] * kernel * v))
+    assert_close(sinkhorn(cost, rows, columns, epsilon=0.3, n_iter=25)[0], torch.as_tensor(u[:, None] * kernel * v))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -137,7 +137,7 @@ def test_the_tokens_of_the_others_are_moved_to_the_first_and_all_are_mixed(n_mod
     fusion, tokens = build(OptimalTransport, n_modalities), draw(n_modalities)
     expected = torch.cat(list(aligned_by_hand(fusion, tokens, missing).values()), 1)
     output = fusion(tokens, without(tokens, *missing))
-    close(output.fused, fusion.refine(fusion.mixer(expected).mean(1)))
+    assert_close(output.fused, fusion.refine(fusion.mixer(expected).mean(1)))
     for t in output.tokens.values():
         assert len(set(t.mask.sum(1).tolist())) == 1
     n_real = sum(int(t.mask[0].sum()) for t in output.tokens.values())
@@ -151,7 +151,7 @@ def test_samples_with_and_without_the_first_go_side_by_side(n_modalities):
     present[0, 0] = present[1, 1] = False
     found = fusion(tokens, present).fused
     for i, missing in enumerate((("a",), ("b",), ())):
-        close(found[i], fusion(tokens, without(tokens, *missing)).fused[i])
+        assert_close(found[i], fusion(tokens, without(tokens, *missing)).fused[i])
 
 
 def test_tokens_in_another_order_are_brought_back_into_order():
@@ -189,7 +189,7 @@ def test_no_gradient_runs_through_the_plan(n_modalities):
 def test_padding_is_not_moved(n_modalities):
     fusion, tokens = build(OptimalTransport, n_modalities), padded(padded(draw(n_modalities), "b", 3), "a", 2)
     short = {name: Tokens(values[:, mask[0]], mask[:, mask[0]]) for name, (values, mask) in tokens.items()}
-    close(fusion(tokens, everyone(tokens)).fused, fusion(short, everyone(tokens)).fused)
+    assert_close(fusion(tokens, everyone(tokens)).fused, fusion(short, everyone(tokens)).fused)
     assert not torch.allclose(
         fusion(noise_for(tokens, "b"), everyone(tokens)).fused, fusion(tokens, everyone(tokens)).fused, atol=1e-2
     )
@@ -199,4 +199,4 @@ def test_of_one_modality_it_is_the_transformer():
     fusion, tokens = build(OptimalTransport, 1), draw(1)
     plain = build(EarlyConcat, 1)
     plain.load_state_dict(fusion.state_dict())
-    close(fusion(tokens, everyone(tokens)).fused, plain(tokens, everyone(tokens)).fused)
+    assert_close(fusion(tokens, everyone(tokens)).fused, plain(tokens, everyone(tokens)).fused)

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from _tokens import (
     N_MODALITIES,
     WIDTH,
+    assert_close,
     build,
-    close,
     draw,
     everyone,
     head,
@@ -73,10 +73,10 @@ def test_a_bottleneck_is_its_formula(n_modalities, depth, fusion_from, missing):
     output = fusion(tokens, without(tokens, *missing))
     values, fused = bottleneck_by_hand(fusion, tokens, missing)[-1]
     for name, x in values.items():
-        close(output.tokens[name].values, fusion.norm(x))
-        close(output.heads[name], fusion.refine(fusion.norm(x).mean(1)))
-    close(output.tokens["fusion"].values, fusion.norm(fused))
-    close(output.fused, fusion.refine(fusion.norm(torch.cat([*values.values(), fused], 1)).mean(1)))
+        assert_close(output.tokens[name].values, fusion.norm(x))
+        assert_close(output.heads[name], fusion.refine(fusion.norm(x).mean(1)))
+    assert_close(output.tokens["fusion"].values, fusion.norm(fused))
+    assert_close(output.fused, fusion.refine(fusion.norm(torch.cat([*values.values(), fused], 1)).mean(1)))
 
 
 @pytest.mark.parametrize(("depth", "first"), [(1, 0), (2, 0), (3, 1), (6, 4)])
@@ -138,7 +138,7 @@ def test_padding_of_a_bottleneck_is_not_heard(n_modalities):
     short = {**tokens, "b": Tokens(tokens["b"].values[:, :3], tokens["b"].mask[:, :3])}
     found, expected = fusion(tokens, everyone(tokens)), fusion(short, everyone(tokens))
     for name in expected.heads:
-        close(found.heads[name], expected.heads[name])
+        assert_close(found.heads[name], expected.heads[name])
 
 
 @pytest.mark.parametrize("fusion_from", [-1, 2])
@@ -156,7 +156,7 @@ def test_select_sums_normalised_embeddings_times_gates(n_modalities):
     tokens = draw(n_modalities, n_samples=len(present))
     found, _ = before_refine(fusion, tokens, present)
     normed = F.layer_norm(pooled(tokens, present), (WIDTH,))
-    close(found, sum(fusion.gates[m] * present[:, [m]] * normed[:, m] for m in range(n_modalities)))
+    assert_close(found, sum(fusion.gates[m] * present[:, [m]] * normed[:, m] for m in range(n_modalities)))
 
 
 @N_MODALITIES
@@ -216,7 +216,7 @@ def test_a_mixture_of_experts_is_its_formula(n_modalities, options):
             weights[best] = fusion.router(x)[best].softmax(0)
         else:
             weights[(pattern - 1) % fusion.n_experts] = 1
-        close(found[i], merged + experts_by_hand(fusion, x, weights))
+        assert_close(found[i], merged + experts_by_hand(fusion, x, weights))
 
 
 @pytest.mark.parametrize(("n", "n_experts"), [(1, 1), (2, 3), (3, 7), (4, 15), (5, 16)])
@@ -233,7 +233,7 @@ def test_a_complete_sample_goes_to_so_many_experts_with_weights_that_sum_to_one(
         fusion = build(MixtureOfExperts, n_modalities, n_active=n_active)
         logits = torch.randn(20, fusion.n_experts)
         weights = fusion.routed(logits)
-        close(weights.sum(1), torch.ones(20))
+        assert_close(weights.sum(1), torch.ones(20))
         assert ((weights > 0).sum(1) == n_active).all()
         # They are those of the largest logits, in that order.
         assert torch.equal(weights.argmax(1), logits.argmax(1))
@@ -280,9 +280,9 @@ def test_losses_of_routing_are_balance_of_complete_samples_and_the_pattern_of_ot
         losses = fusion(tokens, present).losses
     logits, whole = fusion.router(seen[0]), present.all(1)
     importance = fusion.routed(logits[whole]).sum(0)
-    close(losses["balance"], 0.5 * importance.var(unbiased=False) / importance.mean() ** 2)
+    assert_close(losses["balance"], 0.5 * importance.var(unbiased=False) / importance.mean() ** 2)
     own = torch.tensor([pattern_of(there) - 1 for there in present[~whole]])
-    close(losses["pattern"], 0.5 * F.cross_entropy(logits[~whole], own))
+    assert_close(losses["pattern"], 0.5 * F.cross_entropy(logits[~whole], own))
 
 
 def test_losses_of_routing_are_zero_without_samples_of_their_kind():
@@ -317,9 +317,9 @@ def test_a_missing_feature_is_the_mean_of_the_shared_ones_and_one_that_is_there_
         for m in range(n_modalities):
             if there[m]:
                 both = torch.cat([shared[i, m], specific[i, m]])
-                close(found[i, m], shared[i, m] + fusion.project(both))
+                assert_close(found[i, m], shared[i, m] + fusion.project(both))
             elif there.any():
-                close(found[i, m], shared[i][there].mean(0))
+                assert_close(found[i, m], shared[i][there].mean(0))
             else:
                 assert not found[i, m].any()
 
@@ -335,8 +335,8 @@ def test_what_is_shared_agrees_and_what_is_specific_tells_the_modality(n_modalit
         own = [m for m in range(n_modalities) if there[m]]
         apart += [(shared[i, m] - shared[i, k]).abs().mean() for m in own for k in own if m < k]
         told += [-fusion.which(specific[i, m]).log_softmax(0)[m] for m in own]
-    close(output.losses["agreement"], 0.5 * sum(apart) / len(apart))
-    close(output.losses["identity"], 2.0 * sum(told) / len(told))
+    assert_close(output.losses["agreement"], 0.5 * sum(apart) / len(apart))
+    assert_close(output.losses["identity"], 2.0 * sum(told) / len(told))
 
 
 def test_losses_of_features_are_the_published_ones_in_size():

@@ -6,8 +6,8 @@ from _tokens import (
     N_HEADS,
     N_MODALITIES,
     WIDTH,
+    assert_close,
     build,
-    close,
     draw,
     everyone,
     influence,
@@ -50,7 +50,7 @@ def test_tied_weights_and_equal_inputs_make_unscaled_self_attention(n_modalities
     tokens = dict.fromkeys("abc"[:n_modalities], same)
     first = fusion.attentions[0]
     for t in attended(fusion, tokens, everyone(tokens)).values():
-        close(t.values, unscaled(first, first, same.values, same.values))
+        assert_close(t.values, unscaled(first, first, same.values, same.values))
 
 
 @N_MODALITIES
@@ -61,9 +61,9 @@ def test_a_partner_that_says_nothing_leaves_exactly_its_share_of_self_attention(
             attention.qkv.weight[2 * WIDTH :] = 0
     found = attended(fusion, tokens, everyone(tokens))["a"].values
     alone = attended(fusion, tokens, without(tokens, *list(tokens)[1:]))["a"].values
-    close(found, alone / n_modalities)
+    assert_close(found, alone / n_modalities)
     assert n_modalities != 2 or torch.equal(found, alone / 2)
-    close(alone, unscaled(fusion.attentions[0], fusion.attentions[0], tokens["a"].values, tokens["a"].values))
+    assert_close(alone, unscaled(fusion.attentions[0], fusion.attentions[0], tokens["a"].values, tokens["a"].values))
 
 
 @N_MODALITIES
@@ -90,8 +90,8 @@ def test_the_fusion_is_its_formula_sample_by_sample(n_modalities, missing):
         mean = sum(answers) / len(there)
         normed = (mean - norm.mean) / (norm.variance + 1e-5).sqrt() * norm.weight + norm.bias
         everything.append(normed.relu())
-        close(output.tokens[name].values[:, : mean.shape[1]], everything[-1])
-    close(output.fused, fusion.refine(torch.cat(everything, 1).mean(1)))
+        assert_close(output.tokens[name].values[:, : mean.shape[1]], everything[-1])
+    assert_close(output.fused, fusion.refine(torch.cat(everything, 1).mean(1)))
 
 
 @N_MODALITIES
@@ -110,7 +110,7 @@ def test_a_token_is_not_added_to_what_it_hears(n_modalities):
     values = [
         tokens[name].values @ attention.qkv.weight[2 * WIDTH :].T for name, attention in zip(tokens, fusion.attentions)
     ]
-    close(own(tokens), sum(values) / n_modalities)
+    assert_close(own(tokens), sum(values) / n_modalities)
 
 
 @N_MODALITIES
@@ -126,9 +126,9 @@ def test_padding_has_no_influence_in_training_either(n_modalities, training):
         fusion.load_state_dict(state)
         results.append((fusion(these, everyone(these)).fused, [norm.mean.clone() for norm in fusion.norms]))
     for fused, means in results[1:]:
-        close(fused, results[0][0])
+        assert_close(fused, results[0][0])
         for mean, expected in zip(means, results[0][1]):
-            close(mean, expected)
+            assert_close(mean, expected)
     assert not torch.allclose(fusion(noise_for(tokens, "b"), everyone(tokens)).fused, results[0][0], atol=1e-2)
 
 
@@ -145,7 +145,7 @@ def test_rows_sum_to_one_with_equal_shares(n_modalities):
     real = torch.cat([t.mask for t in tokens.values()], 1)
     for k in range(n_modalities):
         shares = record.weights[..., record.owners[1] == k].sum(-1)[real]
-        close(shares, torch.full_like(shares, 1 / n_modalities))
+        assert_close(shares, torch.full_like(shares, 1 / n_modalities))
 
 
 # The norm
@@ -165,13 +165,13 @@ def test_statistics_go_over_real_tokens_alone():
         torchs.bias.copy_(norm.bias)
     for step in range(3):
         now = Tokens((1 + step) * tokens.values, tokens.mask)
-        close(norm(now)[now.mask], torchs(now.values[now.mask]))
-        close(norm.mean, torchs.running_mean)
-        close(norm.variance, torchs.running_var)
+        assert_close(norm(now)[now.mask], torchs(now.values[now.mask]))
+        assert_close(norm.mean, torchs.running_mean)
+        assert_close(norm.variance, torchs.running_var)
     norm.eval()
     torchs.eval()
-    close(norm(tokens)[tokens.mask], torchs(tokens.values[tokens.mask]))
-    close(norm.mean, torchs.running_mean)
+    assert_close(norm(tokens)[tokens.mask], torchs(tokens.values[tokens.mask]))
+    assert_close(norm.mean, torchs.running_mean)
 
 
 def test_gradients_of_the_norm_are_those_of_pytorch():
@@ -181,7 +181,7 @@ def test_gradients_of_the_norm_are_those_of_pytorch():
         values = tokens.values.clone().requires_grad_()
         function(values).pow(3).sum().backward()
         gradients.append(values.grad[tokens.mask])
-    close(*gradients)
+    assert_close(*gradients)
 
 
 @pytest.mark.parametrize("n_real", [0, 1])
@@ -192,6 +192,6 @@ def test_fewer_than_two_real_tokens_use_and_leave_what_was_learned(n_real):
     mean, variance = norm.mean.clone(), norm.variance.clone()
     tokens = Tokens(torch.where(torch.arange(2).unsqueeze(-1) < n_real, values, 0.0), torch.arange(2)[None] < n_real)
     found = norm(tokens)
-    close(found, (tokens.values - mean) / (variance + 1e-5).sqrt())
-    close(norm.mean, mean)
-    close(norm.variance, variance)
+    assert_close(found, (tokens.values - mean) / (variance + 1e-5).sqrt())
+    assert_close(norm.mean, mean)
+    assert_close(norm.variance, variance)

@@ -5,8 +5,8 @@ import torch
 from _tokens import (
     N_MODALITIES,
     WIDTH,
+    assert_close,
     build,
-    close,
     draw,
     everyone,
     head,
@@ -82,7 +82,7 @@ def test_tokens_are_brought_to_one_width_and_told_whose_they_are(n_modalities):
         assert torch.equal(found[name].mask, mask if name != "b" else torch.zeros_like(mask))
         linear = fusion.adapters[m]
         adapted = values if name == "a" else values @ linear.weight.T + linear.bias
-        close(found[name].values, (adapted + fusion.modality[m]) * found[name].mask.unsqueeze(-1))
+        assert_close(found[name].values, (adapted + fusion.modality[m]) * found[name].mask.unsqueeze(-1))
 
 
 @N_MODALITIES
@@ -103,14 +103,14 @@ def test_a_sum_with_weight_on_one_modality_is_the_transformer_on_that_one(n_moda
         fusion = build(EarlySum, n_modalities, weights={**dict.fromkeys(tokens, 0.0), name: 1.0})
         output = fusion(tokens, everyone(tokens))
         adapted = fusion.adapt(tokens, everyone(tokens))[name].values
-        close(output.tokens["fusion"].values, fusion.mixer(adapted))
-        close(output.fused, fusion.refine(fusion.mixer(adapted).mean(1)))
+        assert_close(output.tokens["fusion"].values, fusion.mixer(adapted))
+        assert_close(output.fused, fusion.refine(fusion.mixer(adapted).mean(1)))
         alone = build(EarlySum, 1, weights={"a": 1.0})
         state = fusion.state_dict()
         alone.load_state_dict(
             state | {"modality": state["modality"][[list(tokens).index(name)]], "weights": torch.ones(1)}
         )
-        close(output.fused, alone({"a": tokens[name]}, everyone(tokens)[:, :1]).fused)
+        assert_close(output.fused, alone({"a": tokens[name]}, everyone(tokens)[:, :1]).fused)
 
 
 @N_MODALITIES
@@ -120,7 +120,7 @@ def test_a_sum_is_the_transformer_of_the_weighted_sum(n_modalities):
     fusion = build(EarlySum, n_modalities, weights=weights)
     adapted = fusion.adapt(tokens, everyone(tokens))
     total = sum(weights[name] * adapted[name].values for name in tokens)
-    close(fusion(tokens, everyone(tokens)).tokens["fusion"].values, fusion.mixer(total))
+    assert_close(fusion(tokens, everyone(tokens)).tokens["fusion"].values, fusion.mixer(total))
 
 
 @N_MODALITIES
@@ -129,7 +129,7 @@ def test_a_sum_leaves_out_what_is_missing(n_modalities):
     weights = dict(zip(tokens, fusion.weights.tolist()))
     without_it = build(EarlySum, n_modalities, weights=weights | {"b": 0.0})
     without_it.load_state_dict(fusion.state_dict() | {"weights": without_it.weights})
-    close(fusion(tokens, without(tokens, "b")).fused, without_it(tokens, everyone(tokens)).fused)
+    assert_close(fusion(tokens, without(tokens, "b")).fused, without_it(tokens, everyone(tokens)).fused)
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.3, 0.3), (1.0, 0.9), (1.0, 0.0)])
@@ -156,15 +156,15 @@ def test_weights_of_a_sum_are_learned_from_one_on_unless_they_are_given():
 def test_a_sum_adds_a_single_token_at_every_position():
     fusion, tokens = build(EarlySum, 2), draw({"a": 1, "b": 4})
     repeated = {**tokens, "a": Tokens(tokens["a"].values.expand(-1, 4, -1), tokens["b"].mask)}
-    close(fusion(tokens, everyone(tokens)).fused, fusion(repeated, everyone(tokens)).fused)
+    assert_close(fusion(tokens, everyone(tokens)).fused, fusion(repeated, everyone(tokens)).fused)
 
 
 def test_a_single_token_does_not_make_padding_real_and_stands_alone_where_nothing_else_is():
     fusion, tokens = build(EarlySum, 2), padded(draw({"a": 1, "b": 4}), "b", 3)
     short = {**tokens, "b": Tokens(tokens["b"].values[:, :3], tokens["b"].mask[:, :3])}
-    close(fusion(tokens, everyone(tokens)).fused, fusion(short, everyone(tokens)).fused)
+    assert_close(fusion(tokens, everyone(tokens)).fused, fusion(short, everyone(tokens)).fused)
     alone = {**tokens, "b": Tokens(tokens["b"].values[:, :1], tokens["b"].mask[:, :1])}
-    close(fusion(tokens, without(tokens, "b")).fused, fusion(alone, without(tokens, "b")).fused)
+    assert_close(fusion(tokens, without(tokens, "b")).fused, fusion(alone, without(tokens, "b")).fused)
 
 
 def test_a_sum_refuses_other_lengths_and_other_names():
@@ -183,8 +183,8 @@ def test_concatenation_is_one_transformer_over_all_tokens(n_modalities):
     fusion, tokens = build(EarlyConcat, n_modalities), draw(n_modalities)
     adapted = torch.cat([t.values for t in fusion.adapt(tokens, everyone(tokens)).values()], 1)
     output = fusion(tokens, everyone(tokens))
-    close(torch.cat([t.values for t in output.tokens.values()], 1), fusion.mixer(adapted))
-    close(output.fused, fusion.refine(fusion.mixer(adapted).mean(1)))
+    assert_close(torch.cat([t.values for t in output.tokens.values()], 1), fusion.mixer(adapted))
+    assert_close(output.fused, fusion.refine(fusion.mixer(adapted).mean(1)))
 
 
 @N_MODALITIES
@@ -196,11 +196,11 @@ def test_reordering_a_modalitys_tokens_reorders_what_becomes_of_them_and_nothing
         order = torch.randperm(tokens[name].values.shape[1], generator=torch.Generator().manual_seed(3))
         assert order.tolist() != sorted(order.tolist())
         found = fusion(reordered(tokens, name, order), everyone(tokens))
-        close(found.fused, expected.fused)
+        assert_close(found.fused, expected.fused)
         wanted = reordered(expected.tokens, name, order)
         for other in tokens:
             real = wanted[other].mask
-            close(found.tokens[other].values[real], wanted[other].values[real])
+            assert_close(found.tokens[other].values[real], wanted[other].values[real])
 
 
 @N_MODALITIES
@@ -236,7 +236,7 @@ def test_many_to_one_is_a_transformer_each_and_then_one_for_all(n_modalities):
     fusion, tokens = build(Hierarchical, n_modalities, n_fusion_layers=4), draw(n_modalities)
     adapted = fusion.adapt(tokens, everyone(tokens)).values()
     alone = torch.cat([own(t.values) for own, t in zip(fusion.own, adapted)], 1)
-    close(fusion(tokens, everyone(tokens)).fused, fusion.refine(fusion.mixer(alone).mean(1)))
+    assert_close(fusion(tokens, everyone(tokens)).fused, fusion.refine(fusion.mixer(alone).mean(1)))
 
 
 @N_MODALITIES
@@ -248,7 +248,7 @@ def test_one_to_many_is_one_transformer_for_all_and_then_one_each(n_modalities):
     output = fusion(tokens, everyone(tokens))
     assert list(output.tokens) == list(tokens)
     for own, part, found in zip(fusion.own, parts, output.tokens.values()):
-        close(found.values, own(part))
+        assert_close(found.values, own(part))
 
 
 @N_MODALITIES
@@ -307,9 +307,9 @@ def test_reordering_tokens_that_ask_reorders_rows_and_those_that_are_asked_nothi
     fusion, tokens = build(CrossAttention, n_modalities), draw(n_modalities)
     expected, order = fusion(tokens, everyone(tokens)).tokens, torch.tensor([3, 0, 4, 1, 2])
     found = fusion(reordered(tokens, "b", order), everyone(tokens)).tokens
-    close(found["b"].values, expected["b"].values[:, order])
+    assert_close(found["b"].values, expected["b"].values[:, order])
     for name in set(tokens) - {"b"}:
-        close(found[name].values, expected[name].values)
+        assert_close(found[name].values, expected[name].values)
 
 
 def by_hand(fusion, tokens, asking, asked):
@@ -331,7 +331,7 @@ def test_cross_attention_is_its_formula_averaged_over_the_others(n_modalities):
     found = fusion(tokens, everyone(tokens)).tokens
     for m, asking in enumerate(tokens):
         answers = [by_hand(fusion, adapted, asking, asked) for asked in tokens if asked != asking]
-        close(found[asking].values, fusion.attentions[m].out(sum(answers) / len(answers)))
+        assert_close(found[asking].values, fusion.attentions[m].out(sum(answers) / len(answers)))
 
 
 @N_MODALITIES
@@ -340,7 +340,7 @@ def test_without_anyone_to_ask_a_modality_asks_itself(n_modalities):
     only_b = without(tokens, *(name for name in tokens if name != "b"))
     found = fusion(tokens, only_b).tokens
     adapted = fusion.adapt(tokens, only_b)
-    close(found["b"].values, fusion.attentions[1].out(by_hand(fusion, adapted, "b", "b")))
+    assert_close(found["b"].values, fusion.attentions[1].out(by_hand(fusion, adapted, "b", "b")))
     assert not found["a"].mask.any()
 
 
@@ -348,8 +348,8 @@ def test_of_three_modalities_those_that_are_there_ask_each_other():
     fusion, tokens = build(CrossAttention, 3), draw(3)
     found = fusion(tokens, without(tokens, "a")).tokens
     adapted = fusion.adapt(tokens, without(tokens, "a"))
-    close(found["b"].values, fusion.attentions[1].out(by_hand(fusion, adapted, "b", "c")))
-    close(found["c"].values, fusion.attentions[2].out(by_hand(fusion, adapted, "c", "b")))
+    assert_close(found["b"].values, fusion.attentions[1].out(by_hand(fusion, adapted, "b", "c")))
+    assert_close(found["c"].values, fusion.attentions[2].out(by_hand(fusion, adapted, "c", "b")))
 
 
 @N_MODALITIES
@@ -360,14 +360,14 @@ def test_rows_of_cross_attention_sum_to_one_and_look_at_others_alone(n_modalitie
     (record,) = records
     queries, keys = record.owners
     real = torch.cat([t.mask for t in tokens.values()], 1)  # (B, T)
-    close(record.weights.sum(-1)[real], torch.ones(int(real.sum())))
+    assert_close(record.weights.sum(-1)[real], torch.ones(int(real.sum())))
     allowed = (queries.unsqueeze(1) != keys) & real.unsqueeze(1)
     assert torch.equal(record.weights[real] > 0, allowed[real])
     # A long partner and a short one share alike.
     if n_modalities == 3:
         for m in range(3):
             for k in set(range(3)) - {m}:
-                close(
+                assert_close(
                     record.weights[:, queries == m][..., keys == k].sum(-1)[real[:, queries == m]].mean(),
                     torch.tensor(0.5),
                 )
@@ -379,7 +379,7 @@ def test_padding_of_those_that_are_asked_is_not_heard(fusion_class, n_modalities
     fusion, tokens = build(fusion_class, n_modalities), padded(draw(n_modalities), "b", 3)
     short = {**tokens, "b": Tokens(tokens["b"].values[:, :3], tokens["b"].mask[:, :3])}
     output = fusion(tokens, everyone(tokens))
-    close(output.fused, fusion(short, everyone(tokens)).fused)
+    assert_close(output.fused, fusion(short, everyone(tokens)).fused)
     assert not torch.allclose(output.fused, fusion(noise_for(tokens, "a"), everyone(tokens)).fused, atol=1e-2)
 
 
@@ -388,7 +388,7 @@ def test_a_single_token_that_is_asked_answers_with_its_value_whatever_the_questi
     found = fusion(tokens, everyone(tokens)).tokens["b"].values
     normed = fusion.norms[0](tokens["a"].values + fusion.modality[0])
     answer = fusion.attentions[1].out(fusion.attentions[0].qkv(normed)[..., 2 * WIDTH :])
-    close(found, answer.expand(-1, 4, -1))
+    assert_close(found, answer.expand(-1, 4, -1))
 
 
 def test_what_is_crossed_goes_on_through_the_transformer():
@@ -396,5 +396,5 @@ def test_what_is_crossed_goes_on_through_the_transformer():
     with inputs_of(fusion.mixer) as seen:
         output = fusion(tokens, everyone(tokens))
     crossed = CrossAttention.mix(fusion, fusion.adapt(tokens, everyone(tokens)), everyone(tokens))
-    close(seen[0], torch.cat([t.values for t in crossed.values()], 1))
-    close(output.fused, fusion.refine(fusion.mixer(seen[0]).mean(1)))
+    assert_close(seen[0], torch.cat([t.values for t in crossed.values()], 1))
+    assert_close(output.fused, fusion.refine(fusion.mixer(seen[0]).mean(1)))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from _tokens import N_MODALITIES, WIDTH, build, close, draw, everyone, inputs_of, without
+from _tokens import N_MODALITIES, WIDTH, assert_close, build, draw, everyone, inputs_of, without
 from _tokens import double as double
 from _tokens import single as single
 
@@ -35,7 +35,7 @@ def combined(fusion, tokens, missing):
 def test_the_tensor_holds_every_unit_and_every_product(n_modalities, missing):
     fusion, tokens = build(TensorFusion, n_modalities), draw(n_modalities)
     units = [map_(t.values.mean(1)) for map_, t in zip(fusion.maps, tokens.values())]
-    close(combined(fusion, tokens, missing), outer(raised(units, missing)).flatten(1))
+    assert_close(combined(fusion, tokens, missing), outer(raised(units, missing)).flatten(1))
 
 
 @N_MODALITIES
@@ -74,7 +74,7 @@ def test_low_rank_is_the_tensor_times_a_sum_of_outer_products_of_its_factors(n_m
             for r in range(rank)
         )  # (1 + D, 1 + D, …)
         expected[:, unit] = (tensor * weight).flatten(1).sum(1)
-    close(combined(fusion, tokens, missing), expected)
+    assert_close(combined(fusion, tokens, missing), expected)
 
 
 @N_MODALITIES
@@ -86,7 +86,7 @@ def test_of_the_first_rank_with_constant_partners_it_is_linear(n_modalities):
         fusion.factors[1:, :, 0] = 1
     pooled = tokens["a"].values.mean(1)
     linear = fusion.factors[0, 0, 0] + pooled @ fusion.factors[0, 0, 1:]
-    close(combined(fusion, tokens, ()), fusion.weights[0] * linear)
+    assert_close(combined(fusion, tokens, ()), fusion.weights[0] * linear)
 
 
 @pytest.mark.usefixtures("single")

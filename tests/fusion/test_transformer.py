@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from _tokens import N_HEADS, WIDTH, close, shaken
+from _tokens import N_HEADS, WIDTH, assert_close, shaken
 from _tokens import double as double
 from torch import nn
 
@@ -46,14 +46,14 @@ def test_attention_is_that_of_pytorch_and_so_are_its_weights(masked):
     expected, weights = torchs_attention(attention)(x, x, x, attn_mask=~SOME if masked else None)
     with recorded_attention(attention) as records:
         found = attention(x, Mask.of(SOME) if masked else None, (torch.arange(T), torch.arange(T)))
-    close(found, expected)
-    close(records[0].weights, weights)
+    assert_close(found, expected)
+    assert_close(records[0].weights, weights)
 
 
 def test_attention_to_a_context_is_that_of_pytorch():
     attention, x, context = a_block().attention, draw(2, 3, WIDTH), draw(2, T, WIDTH, seed=1)
     expected, _ = torchs_attention(attention)(x, context, context, attn_mask=~SOME[:3])
-    close(attention(x, Mask.of(SOME[:3]), context=context), expected)
+    assert_close(attention(x, Mask.of(SOME[:3]), context=context), expected)
 
 
 def test_a_block_is_that_of_pytorch_with_the_norm_first():
@@ -62,7 +62,7 @@ def test_a_block_is_that_of_pytorch_with_the_norm_first():
     other.self_attn = torchs_attention(block.attention)
     other.norm1, other.norm2 = block.attention_norm, block.feed_forward_norm
     other.linear1, other.linear2 = block.feed_forward.layers[0], block.feed_forward.layers[3]
-    close(block(x, Mask.of(SOME)), other(x, src_mask=~SOME))
+    assert_close(block(x, Mask.of(SOME)), other(x, src_mask=~SOME))
 
 
 def test_a_transformer_is_its_blocks_in_turn_and_a_norm():
@@ -89,8 +89,8 @@ def test_weights_are_those_of_the_average_sum_to_one_and_are_zero_where_masked()
     query, key, value = (draw(2, N_HEADS, T, 4, seed=seed) for seed in range(3))
     for mask, scale in ((None, None), (Mask.of(SOME), None), (Mask.of(SOME), 1.0)):
         weights = attention_weights(query, key, mask, scale)
-        close(weights @ value, attend(query, key, value, mask, scale))
-        close(weights.sum(-1), torch.ones(2, N_HEADS, T))
+        assert_close(weights @ value, attend(query, key, value, mask, scale))
+        assert_close(weights.sum(-1), torch.ones(2, N_HEADS, T))
         assert mask is None or not weights[..., ~SOME].any()
 
 
@@ -99,7 +99,7 @@ def test_logits_are_scaled_by_the_root_of_a_heads_width_or_as_asked(scale, facto
     torch.manual_seed(0)
     attention, x = MultiHeadAttention(WIDTH, 1, bias=False, project_out=False, scale=scale), draw(2, T, WIDTH)
     query, key, value = (x @ weight.T for weight in attention.qkv.weight.chunk(3))
-    close(attention(x), (factor * query @ key.mT).softmax(-1) @ value)
+    assert_close(attention(x), (factor * query @ key.mT).softmax(-1) @ value)
 
 
 def test_attention_without_biases_or_a_map_back_has_neither():
@@ -111,9 +111,9 @@ def test_a_mask_serves_each_sample_by_itself():
     block, x = a_block(), draw(2, T, WIDTH)
     allowed = torch.stack([SOME, SOME.T])
     both = block(x, Mask.of(allowed))
-    close(both, torch.cat([block(x[[i]], Mask.of(allowed[i])) for i in range(2)]))
+    assert_close(both, torch.cat([block(x[[i]], Mask.of(allowed[i])) for i in range(2)]))
     keys = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).bool()
-    close(block(x, Mask.of(keys.unsqueeze(1)))[0, :3], block(x[[0], :3])[0])
+    assert_close(block(x, Mask.of(keys.unsqueeze(1)))[0, :3], block(x[[0], :3])[0])
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
@@ -130,7 +130,7 @@ def test_attention_is_recorded_layer_by_layer_and_only_while_asked():
     assert len(records) == 3
     for record in records:
         assert record.owners is owners
-        close(record.weights.sum(-1), torch.ones(2, T))
+        assert_close(record.weights.sum(-1), torch.ones(2, T))
         assert not record.weights[:, ~SOME].any()
 
 

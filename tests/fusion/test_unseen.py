@@ -2,7 +2,19 @@
 
 import pytest
 import torch
-from _tokens import N_MODALITIES, WIDTH, build, close, draw, everyone, influence, inputs_of, noise_for, padded, without
+from _tokens import (
+    N_MODALITIES,
+    WIDTH,
+    assert_close,
+    build,
+    draw,
+    everyone,
+    influence,
+    inputs_of,
+    noise_for,
+    padded,
+    without,
+)
 from _tokens import double as double
 from _tokens import single as single
 
@@ -20,7 +32,7 @@ def test_the_sum_over_places_is_the_sum_over_tokens(n_modalities, n_places):
         real = torch.where(mask.unsqueeze(-1), values, 0.0)
         places = spread(Tokens(real, mask))
         assert places.shape == (3, n_places, WIDTH)
-        close(places.sum(1), real.sum(1))
+        assert_close(places.sum(1), real.sum(1))
 
 
 @N_MODALITIES
@@ -28,7 +40,7 @@ def test_tokens_are_shared_out_by_a_softmax_over_places(n_modalities):
     fusion, tokens = build(Unseen, n_modalities), draw(n_modalities)
     for spread, (values, mask) in zip(fusion.spreads, tokens.values()):
         shares = spread.head(spread.transformer(spread.enter(values))).softmax(2)
-        close(spread(Tokens(values, mask)), shares.mT @ values)
+        assert_close(spread(Tokens(values, mask)), shares.mT @ values)
 
 
 @N_MODALITIES
@@ -42,8 +54,8 @@ def test_the_branches_read_places_to_which_the_modalities_that_are_there_are_add
             if name not in missing:
                 total = total + fusion.projections[m](fusion.spreads[m](t))
         read = seen[0].unflatten(0, (3, 2))  # (B, 2, 1 + K / 2, D)
-        close(read[:, :, 0], fusion.readers.squeeze(1).expand(3, -1, -1))
-        close(read[:, :, 1:].flatten(1, 2), total)
+        assert_close(read[:, :, 0], fusion.readers.squeeze(1).expand(3, -1, -1))
+        assert_close(read[:, :, 1:].flatten(1, 2), total)
 
 
 @pytest.mark.usefixtures("single")
@@ -63,7 +75,7 @@ def test_a_modality_that_is_there_is_laid_out_the_same_in_every_combination():
     fusion, tokens = build(Unseen, 3), draw(3)
     alone = fusion(tokens, without(tokens, "b", "c")).heads["a"]
     for missing in ((), ("b",), ("c",)):
-        close(fusion(tokens, without(tokens, *missing)).heads["a"], alone)
+        assert_close(fusion(tokens, without(tokens, *missing)).heads["a"], alone)
 
 
 @N_MODALITIES
@@ -102,17 +114,17 @@ def test_branches_share_their_weights(n_modalities):
             spread.head.weight.copy_(spread.head.weight.roll(K // 2, 0))
             spread.head.bias.copy_(spread.head.bias.roll(K // 2, 0))
     after = fusion(tokens, everyone(tokens))
-    close(after.fused, before.second)
-    close(after.second, before.fused)
+    assert_close(after.fused, before.second)
+    assert_close(after.second, before.fused)
     assert not torch.allclose(before.fused, before.second, atol=1e-2)
-    close(before.heads["global"], (before.fused + before.second) / 2)
+    assert_close(before.heads["global"], (before.fused + before.second) / 2)
 
 
 @N_MODALITIES
 def test_padding_is_not_laid_out(n_modalities):
     fusion, tokens = build(Unseen, n_modalities), padded(draw(n_modalities), "b", 3)
     short = {**tokens, "b": Tokens(tokens["b"].values[:, :3], tokens["b"].mask[:, :3])}
-    close(fusion(tokens, everyone(tokens)).fused, fusion(short, everyone(tokens)).fused)
+    assert_close(fusion(tokens, everyone(tokens)).fused, fusion(short, everyone(tokens)).fused)
 
 
 @pytest.mark.parametrize("n_places", [0, 3])

@@ -2,7 +2,19 @@
 
 import pytest
 import torch
-from _tokens import N_MODALITIES, build, close, draw, everyone, head, influence, inputs_of, noise_for, padded, without
+from _tokens import (
+    N_MODALITIES,
+    assert_close,
+    build,
+    draw,
+    everyone,
+    head,
+    influence,
+    inputs_of,
+    noise_for,
+    padded,
+    without,
+)
 from _tokens import double as double
 from _tokens import single as single
 
@@ -102,7 +114,9 @@ def test_pooled_outputs_are_not_means_over_all_tokens(n_modalities):
         # What it is: one query's attention over the tokens that are its own.
         query, _, _ = readout.project(fusion.queries[row].expand(len(values), 1, -1))
         _, key, own_value = readout.project(own)
-        close(heads[name], fusion.refine(fusion.queries[row] + readout.join(attend(query, key, own_value, None))[:, 0]))
+        assert_close(
+            heads[name], fusion.refine(fusion.queries[row] + readout.join(attend(query, key, own_value, None))[:, 0])
+        )
 
 
 @N_MODALITIES
@@ -118,7 +132,7 @@ def test_without_a_modality_it_is_the_fusion_of_the_others(n_modalities):
     rest = {name: tokens[name] for name in kept}
     expected = smaller(rest, everyone(rest)).heads
     for name in expected:
-        close(found[name], expected[name])
+        assert_close(found[name], expected[name])
 
 
 @pytest.mark.usefixtures("single")
@@ -152,7 +166,7 @@ def test_samples_in_another_order_come_out_in_that_order(n_modalities):
     expected = fusion(tokens, present).heads
     found = fusion({name: type(t)(t.values[order], t.mask[order]) for name, t in tokens.items()}, present[order]).heads
     for name in expected:
-        close(found[name], expected[name][order])
+        assert_close(found[name], expected[name][order])
 
 
 @N_MODALITIES
@@ -166,4 +180,4 @@ def test_the_prediction_comes_from_the_fusion_head(n_modalities):
 def test_a_readout_without_any_key_is_its_query_alone():
     fusion, tokens = build(Zorro, 2), draw(2)
     alone = fusion.refine(fusion.queries[1] + fusion.readout.out.bias)
-    close(fusion(tokens, without(tokens, "b")).heads["b"], alone.expand(3, -1))
+    assert_close(fusion(tokens, without(tokens, "b")).heads["b"], alone.expand(3, -1))
