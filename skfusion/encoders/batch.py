@@ -55,9 +55,16 @@ class Tokens(NamedTuple):
     mask: Tensor
 
 
+def all_true(mask: Tensor) -> bool:
+    """Whether `mask` is known to be True everywhere; another device than the CPU, and the compiler, are not asked."""
+    return mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())
+
+
 def masked_mean(tokens: Tokens) -> Tensor:
     """Mean over the real tokens of each sample, (B, T, D) -> (B, D); zeros where none is real."""
     values, mask = tokens
+    if all_true(mask):
+        return values[:, 0] if values.shape[1] == 1 else values.mean(1)  # (B, D)
     # torch.where, not a product: a mask does not stop NaN.
     if values.shape[1] == 1:
         return torch.where(mask, values[:, 0], 0.0)  # (B, D)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skfusion.encoders.batch import all_true
 from skfusion.encoders.dropout import Dropout
 
 
@@ -27,8 +28,10 @@ class Mask(NamedTuple):
     anyone: Tensor
 
     @classmethod
-    def of(cls, allowed: Tensor) -> "Mask":
-        """From `allowed` (Tq, Tk) or (B, Tq or 1, Tk)."""
+    def of(cls, allowed: Tensor) -> "Mask | None":
+        """From `allowed` (Tq, Tk) or (B, Tq or 1, Tk); None where it is known that everyone sees everyone."""
+        if all_true(allowed):
+            return None
         allowed = allowed.view(-1, 1, *allowed.shape[-2:])
         anyone = allowed.any(-1, keepdim=True)
         return cls(allowed | ~anyone, anyone)

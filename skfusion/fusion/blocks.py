@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skfusion.encoders.batch import Tokens, masked_mean
+from skfusion.encoders.batch import Tokens, all_true, masked_mean
 from skfusion.encoders.dropout import Dropout
 from skfusion.encoders.transformer import Transformer
 from skfusion.fusion.masks import owners
@@ -215,6 +215,8 @@ def only_present(tokens: dict[str, Tokens], present: Tensor) -> dict[str, Tokens
 
 def cleaned(tokens: Tokens) -> Tokens:
     """Overwrite what is not real with zeros: a mask alone does not stop NaN."""
+    if all_true(tokens.mask):
+        return tokens
     return Tokens(torch.where(tokens.mask.unsqueeze(-1), tokens.values, 0.0), tokens.mask)
 
 

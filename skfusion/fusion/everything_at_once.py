@@ -1,12 +1,14 @@
 """Everything At Once: one shared block over every subset of the modalities."""
 
+from itertools import groupby
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skfusion.encoders.batch import Tokens
 from skfusion.encoders.transformer import Block, Mask
-from skfusion.fusion.blocks import SHARE_IN_BLOCKS, Refine, only_present, pack
+from skfusion.fusion.blocks import SHARE_IN_BLOCKS, Packed, Refine, only_present, pack
 from skfusion.fusion.masks import layout, subsets
 from skfusion.fusion.output import FusionOutput
 
@@ -15,11 +17,11 @@ class EverythingAtOnce(nn.Module):
     r"""One block, shared by all, over each subset of the modalities [1]_.
 
     Tokens go through a gated projection a modality; nothing says whose or where they are. The block runs over the
-    tokens of every subset of up to `max_subset` modalities, N + N (N - 1) / 2 of them for two, in one batched pass. Of
-    each member the mean of its tokens is projected and normalised, and the embedding of a subset is the mean of its
-    members'. The heads of modalities are those of single subsets, and the fused embedding comes from the largest
-    subsets that a sample has, averaged. In place of the paper's learned token for an empty modality, subsets with one
-    are left out.
+    tokens of every subset of up to `max_subset` modalities, N + N (N - 1) / 2 of them for two, in one batched pass a
+    size of subset. Of each member the mean of its tokens is projected and normalised, and the embedding of a subset is
+    the mean of its members'. The heads of modalities are those of single subsets, and the fused embedding comes from
+    the largest subsets that a sample has, averaged. In place of the paper's learned token for an empty modality,
+    subsets with one are left out.
 
     Parameters
     ----------
@@ -83,29 +85,42 @@ class EverythingAtOnce(nn.Module):
         return FusionOutput(fused, {**heads, "fusion": fused, "global": fused}, mixed, subsets=found)
 
     def embed(self, tokens: dict[str, Tokens]) -> tuple[Tensor, dict[str, Tokens]]:
-        """Embed every subset, (S, B, D), in one call of the block; and each modality's own mixed tokens."""
+        """Embed every subset, (S, B, D); and each modality's own mixed tokens.
+
+        The block runs once a size of subset, so that single modalities are not padded to the length of pairs.
+        """
         lengths = tuple(t.values.shape[1] for t in tokens.values())
-        values, owner, real = pack(tokens)  # (B, T, D), (T,), (B, T)
-        positions, valid, rows = layout(self.subsets, lengths, values.device)
+        packed = pack(tokens)
+        mixed = [self._mix(tuple(parts), packed, lengths) for _, parts in groupby(self.subsets, len)]
+        means = torch.cat([mean for mean, _ in mixed])  # (S, B, M, D)
+        out = torch.zeros_like(means[:, :, 0])  # (S, B, D)
+        for m, project in enumerate(self.outs):
+            inside = layout(self.subsets, lengths, out.device).rows[m]
+            part = F.normalize(project(means[inside, :, m]), dim=-1)  # (S_m, B, D)
+            out = out.index_add(0, inside, part.to(out.dtype))
+        single = {
+            name: Tokens(own[:, :length], t.mask)
+            for (name, t), own, length in zip(tokens.items(), mixed[0][1], lengths)
+        }
+        return out / self.member.sum(1).view(-1, 1, 1), single
+
+    def _mix(
+        self, parts: tuple[tuple[int, ...], ...], packed: Packed, lengths: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Mean token of each member (S, B, M, D) of subsets of one size, and their mixed tokens (S, B, Tmax, D)."""
+        values, owner, real = packed  # (B, T, D), (T,), (B, T)
+        positions, valid, _ = layout(parts, lengths, values.device)
         batch, (n_subsets, most) = len(values), positions.shape
         stacked = values[:, positions].transpose(0, 1)  # (S, B, Tmax, D)
         seen = (real[:, positions] & valid).transpose(0, 1)  # (S, B, Tmax)
         mask = Mask.of(seen.reshape(n_subsets * batch, 1, most))
         whose = owner[positions]  # (S, Tmax)
         each = whose.repeat_interleave(batch, 0)  # (S B, Tmax)
-        mixed = self.block(stacked.reshape(n_subsets * batch, most, -1), mask, (each, each)).view_as(stacked)
-        out = torch.zeros(n_subsets, batch, values.shape[-1], device=values.device)
-        for m, (project, inside) in enumerate(zip(self.outs, rows)):
-            own = seen[inside] & (whose[inside] == m).unsqueeze(1)  # (S_m, B, Tmax)
-            mean = torch.where(own.unsqueeze(-1), mixed[inside], 0.0).sum(2) / own.sum(2, keepdim=True).clamp(min=1)
-            part = F.normalize(project(mean), dim=-1)  # (S_m, B, D)
-            out = out.index_add(0, inside, part.to(out.dtype))
-        embeddings = out / self.member.sum(1).view(-1, 1, 1)
-        single = {
-            name: Tokens(mixed[m, :, :length], t.mask)
-            for m, ((name, t), length) in enumerate(zip(tokens.items(), lengths))
-        }
-        return embeddings, single
+        mixed = self.block(stacked.reshape(n_subsets * batch, most, -1), mask, (each, each)).view(stacked.shape)
+        # A product, not torch.where: what is not real was zero before, so it is finite.
+        own = whose.unsqueeze(1) == torch.arange(len(lengths), device=whose.device).unsqueeze(1)  # (S, M, Tmax)
+        own = own.unsqueeze(1) & seen.unsqueeze(2)  # (S, B, M, Tmax)
+        return (own / own.sum(-1, keepdim=True).clamp(min=1)).to(mixed.dtype) @ mixed, mixed
 
 
 class GatedUnit(nn.Module):

@@ -144,7 +144,7 @@ def drop_tokens(tokens: Tokens, rate: float) -> Tokens:
     """
     values, mask = tokens
     n_tokens = values.shape[1]
-    n_kept = math.ceil((1 - rate) * n_tokens)
+    n_kept = n_tokens - math.floor(rate * n_tokens + 1e-9)  # rounding must not keep one more
     if n_tokens == 1 or n_kept == n_tokens:
         return tokens
     draw = torch.rand(mask.shape, device=mask.device) + mask  # (B, T), real ones above 1

@@ -4,9 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skfusion.encoders.batch import Tokens
+from skfusion.encoders.batch import Tokens, all_true
 from skfusion.fusion.blocks import cleaned
 from skfusion.fusion.early_concat import EarlyConcat
+
+_MOST_COST = 2.0
+"""1 - cos is at most that."""
+_MOST_EXPONENT = 60.0
+"""exp(-60) is well within float32."""
 
 
 class OptimalTransport(EarlyConcat):
@@ -45,19 +50,40 @@ class OptimalTransport(EarlyConcat):
     def mix(self, tokens: dict[str, Tokens], present: Tensor) -> dict[str, Tokens]:
         """Align to the first modality, then mix all."""
         anchor, *others = tokens
+        if not others:
+            return super().mix(tokens, present)
         first = tokens[anchor]
         there = first.mask.any(1, keepdim=True)  # (B, 1)
         ready = {anchor: first}
-        for name in others:
+        longest = max((tokens[name].mask.shape[1] for name in others), default=0)
+        with torch.no_grad():  # all others at once, padded to the longest
+            theirs = torch.cat([lengthened(tokens[name].values, longest) for name in others])  # (O B, Tb, D)
+            real = torch.cat([F.pad(tokens[name].mask, (0, longest - tokens[name].mask.shape[1])) for name in others])
+            n = len(others)
+            unit = F.normalize(first.values, dim=-1).repeat(n, 1, 1)
+            cost = 1 - unit @ F.normalize(theirs, dim=-1).mT  # (O B, Ta, Tb)
+            plans = sinkhorn(cost, first.mask.repeat(n, 1), real, self.epsilon, self.n_iter)
+            plans = plans * first.mask.sum(1).repeat(n).view(-1, 1, 1)
+        everyone_there = all_true(there)
+        for name, plan in zip(others, plans.chunk(n)):
             own = tokens[name]
-            with torch.no_grad():
-                cost = 1 - F.normalize(first.values, dim=-1) @ F.normalize(own.values, dim=-1).mT  # (B, Ta, Tb)
-                plan = sinkhorn(cost, first.mask, own.mask, self.epsilon, self.n_iter)
-            scaled = plan * first.mask.sum(1).view(-1, 1, 1)
+            scaled = plan[..., : own.mask.shape[1]]
             # A row of the plan is 0 where this modality is missing: there is nothing to align.
             has_both = there & own.mask.any(1, keepdim=True)
             aligned = Tokens(scaled @ own.values, first.mask & has_both)  # (B, Ta, D)
-            ready[name] = cleaned(join(aligned, Tokens(own.values, own.mask & ~there)))
+            if not everyone_there:
+                length = max(aligned.mask.shape[1], own.mask.shape[1])
+                aligned = Tokens(
+                    torch.where(
+                        there.unsqueeze(-1), lengthened(aligned.values, length), lengthened(own.values, length)
+                    ),
+                    torch.where(
+                        there,
+                        F.pad(aligned.mask, (0, length - aligned.mask.shape[1])),
+                        F.pad(own.mask, (0, length - own.mask.shape[1])),
+                    ),
+                )
+            ready[name] = cleaned(aligned)
         return super().mix(ready, present)
 
 
@@ -67,7 +93,7 @@ def sinkhorn(cost: Tensor, rows: Tensor, columns: Tensor, epsilon: float, n_iter
     Parameters
     ----------
     cost : Tensor
-        (B, Ta, Tb).
+        (B, Ta, Tb), from 0 to 2.
     rows, columns : Tensor of bool
         (B, Ta) and (B, Tb), which of them are real.
     epsilon : float
@@ -84,19 +110,36 @@ def sinkhorn(cost: Tensor, rows: Tensor, columns: Tensor, epsilon: float, n_iter
     if 1 in cost.shape[1:]:
         # One row or one column leaves no choice.
         return (real / real.sum((1, 2), keepdim=True).clamp(min=1)).to(cost.dtype)
-    logits = -cost / epsilon
-    lowest = torch.finfo(logits.dtype).min / 4
-    a = torch.where(rows, -rows.sum(1, keepdim=True).clamp(min=1).log(), lowest)  # (B, Ta)
-    b = torch.where(columns, -columns.sum(1, keepdim=True).clamp(min=1).log(), lowest)  # (B, Tb)
-    logits = torch.where(real, logits, lowest)
+    a = rows / rows.sum(1, keepdim=True).clamp(min=1).to(cost.dtype)  # (B, Ta)
+    b = columns / columns.sum(1, keepdim=True).clamp(min=1).to(cost.dtype)  # (B, Tb)
+    with torch.autocast(cost.device.type, enabled=False):
+        return (_scaling if _MOST_COST / epsilon < _MOST_EXPONENT else _log_scaling)(cost, real, a, b, epsilon, n_iter)
+
+
+def _scaling(cost: Tensor, real: Tensor, a: Tensor, b: Tensor, epsilon: float, n_iter: int) -> Tensor:
+    """Scale a matrix as it was published: two products with a vector a step."""
+    kernel = torch.where(real, (-cost / epsilon).exp(), 0.0)  # (B, Ta, Tb)
+    tiny = torch.finfo(cost.dtype).tiny
+    u = torch.ones_like(a).unsqueeze(2)  # (B, Ta, 1)
+    v = torch.ones_like(b).unsqueeze(2)
+    for _ in range(n_iter):
+        v = b.unsqueeze(2) / (kernel.mT @ u).clamp(min=tiny)
+        u = a.unsqueeze(2) / (kernel @ v).clamp(min=tiny)
+    return u * kernel * v.mT
+
+
+def _log_scaling(cost: Tensor, real: Tensor, a: Tensor, b: Tensor, epsilon: float, n_iter: int) -> Tensor:
+    """Do the same in logarithms, for an epsilon so small that the kernel would be 0."""
+    lowest = torch.finfo(cost.dtype).min / 4
+    logits = torch.where(real, -cost / epsilon, lowest)
     f, g = torch.zeros_like(a), torch.zeros_like(b)
     for _ in range(n_iter):
-        g = torch.where(columns, b - (logits + f.unsqueeze(2)).logsumexp(1), 0.0)
-        f = torch.where(rows, a - (logits + g.unsqueeze(1)).logsumexp(2), 0.0)
-    plan = (logits + f.unsqueeze(2) + g.unsqueeze(1)).exp()
-    return torch.where(real, plan, 0.0)
+        g = torch.where(b > 0, b.log() - (logits + f.unsqueeze(2)).logsumexp(1), 0.0)
+        f = torch.where(a > 0, a.log() - (logits + g.unsqueeze(1)).logsumexp(2), 0.0)
+    return torch.where(real, (logits + f.unsqueeze(2) + g.unsqueeze(1)).exp(), 0.0)
 
 
-def join(a: Tokens, b: Tokens) -> Tokens:
-    """Lay two sequences of one modality one after the other."""
-    return Tokens(torch.cat([a.values, b.values], 1), torch.cat([a.mask, b.mask], 1))
+def lengthened(values: Tensor, length: int) -> Tensor:
+    """Pad tokens (B, T, D) with zeros to `length`."""
+    missing = length - values.shape[1]
+    return F.pad(values, (0, 0, 0, missing)) if missing else values

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skfusion.encoders.batch import Tokens
@@ -37,34 +36,41 @@ def attend_to_partners(
     """
     projected = [attention.project(t.values) for attention, t in zip(attentions, tokens.values())]
     lengths = [t.values.shape[1] for t in tokens.values()]
-    n_partners, longest = len(lengths), max(lengths)
+    recording = attentions[0].attended is not None
+    asked = [[True] * len(lengths)] * len(lengths) if recording else who_asks(weights)
+    said: list[list[Tensor]] = [[] for _ in lengths]
+    each = []
+    # One partner after the other, for the queries of all who ask it.
+    for k, ((_, key, value), (_, seen)) in enumerate(zip(projected, tokens.values())):
+        asking = [m for m in range(len(lengths)) if asked[m][k]]
+        if not asking:
+            continue
+        query = torch.cat([projected[m][0] for m in asking], dim=2)  # (B, H, T, d)
+        mask = Mask.of(seen.unsqueeze(1))
+        own = owners(tuple(n if m in asking else 0 for m, n in enumerate(lengths)), 0, weights.device)
+        share = weights[:, own, k].view(-1, 1, len(own), 1)  # (B, 1, T, 1)
+        answers = share * attend(query, key, value, mask, attentions[0].scale)  # (B, H, T, d)
+        for m, answer in zip(asking, answers.split([lengths[m] for m in asking], dim=2)):
+            said[m].append(answer)
+        if recording:
+            each.append(attention_weights(query, key, mask, attentions[0].scale).mean(1))  # (B, T, Tk)
     owner = owners(tuple(lengths), 0, weights.device)
-    query = torch.cat([q for q, _, _ in projected], dim=2)  # (B, H, T, d)
-    n_heads = query.shape[1]
-    # One partner after the other along the heads, padded to the longest: a single attention for all.
-    asked = query.unsqueeze(1).expand(-1, n_partners, -1, -1, -1).flatten(1, 2)  # (B, M H, T, d)
-    key, value = (
-        torch.stack([lengthened(part[k], longest) for part in projected], 1).flatten(1, 2) for k in (1, 2)
-    )  # (B, M H, Tmax, d)
-    seen = torch.stack([F.pad(t.mask, (0, longest - t.mask.shape[1])) for t in tokens.values()], 1)  # (B, M, Tmax)
-    seen = seen.repeat_interleave(n_heads, dim=1).unsqueeze(2)  # (B, M H, 1, Tmax)
-    anyone = seen.any(-1, keepdim=True)
-    mask = Mask(seen | ~anyone, anyone)
-    share = weights[:, owner].mT[:, :, None, :, None]  # (B, M, 1, T, 1)
-    answers = attend(asked, key, value, mask, attentions[0].scale).unflatten(1, (n_partners, n_heads))
-    total = (share * answers).sum(1)  # (B, H, T, d)
-    if attentions[0].attended is not None:
-        each = attention_weights(asked, key, mask, attentions[0].scale).unflatten(1, (n_partners, n_heads))
-        each = (share * each).mean(2)  # (B, M, T, Tmax)
+    if recording:
+        share = weights[:, owner].unsqueeze(-1)  # (B, T, M, 1)
         real = torch.cat([t.mask for t in tokens.values()], 1).unsqueeze(-1)  # (B, T, 1)
-        whole = torch.cat([each[:, k, :, :length] for k, length in enumerate(lengths)], -1)  # (B, T, T)
+        whole = torch.cat([share[:, :, k] * part for k, part in enumerate(each)], -1)  # (B, T, T)
         attentions[0].attended.append(Attended((owner, owner), whole * real))
-    parts = {name: side_by_side(part) for name, part in zip(tokens, total.split(lengths, dim=2))}
+    parts = {
+        name: side_by_side(sum(own[1:], own[0]) if own else torch.zeros_like(query))
+        for name, own, (query, _, _) in zip(tokens, said, projected)
+    }
     maps = [attention.out for attention in attentions] if out is None else [out] * len(parts)
     return {name: cleaned(Tokens(back(part), tokens[name].mask)) for back, (name, part) in zip(maps, parts.items())}
 
 
-def lengthened(heads: Tensor, length: int) -> Tensor:
-    """Pad tokens (B, H, T, d) with zeros to `length`."""
-    missing = length - heads.shape[2]
-    return F.pad(heads, (0, 0, 0, missing)) if missing else heads
+def who_asks(weights: Tensor) -> list[list[bool]]:
+    """Whether modality m listens to modality k in any sample of (B, M, M); the CPU alone is asked."""
+    if weights.device.type != "cpu" or torch.compiler.is_compiling():
+        return [[True] * weights.shape[1]] * weights.shape[1]
+    answer: list[list[bool]] = (weights > 0).any(0).tolist()
+    return answer

@@ -1,9 +1,10 @@
 """ProtST's fusion: self-attention and cross-attention, averaged."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skfusion.encoders.batch import Tokens
+from skfusion.encoders.batch import Tokens, all_true
 from skfusion.encoders.transformer import MultiHeadAttention
 from skfusion.fusion.blocks import TokenFusion
 from skfusion.fusion.masks import partner_weights
@@ -62,6 +63,11 @@ class TokenBatchNorm(nn.Module):
         values, mask = tokens
         if not self.training:
             return self._normalise(values, self.mean, self.variance)
+        if mask.numel() > 1 and all_true(mask):
+            flat = values.flatten(0, 1)  # (B T, D)
+            running = self.mean, self.variance
+            normed = F.batch_norm(flat, *running, self.weight, self.bias, True, self.momentum, self.eps)
+            return normed.view_as(values)
         n = mask.sum()
         mean = values.sum((0, 1)) / n.clamp(min=1)  # (D,)
         centred = torch.where(mask.unsqueeze(-1), values - mean, 0.0)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from skfusion.encoders.batch import Tokens
+from skfusion.encoders.batch import Tokens, all_true
 from skfusion.encoders.transformer import Mask, MultiHeadAttention
 from skfusion.fusion.blocks import TokenFusion, pack, unpack
 from skfusion.fusion.masks import FUSION, GLOBAL, readout_mask, zorro_mask
@@ -48,7 +48,7 @@ class Zorro(TokenFusion):
         """Tokens (B, T, D) a modality and `present` (B, M) to a `FusionOutput`."""
         adapted = self.adapt(tokens, present)
         values, owner, real = pack(adapted, self.fusion_tokens)  # (B, T, D), (T,), (B, T)
-        seen = real.unsqueeze(1)  # (B, 1, T)
+        seen = real[:1].unsqueeze(1) if all_true(real) else real.unsqueeze(1)  # (B or 1, 1, T)
         values = self.mixer(values, Mask.of(zorro_mask(owner, owner) & seen), (owner, owner))  # (B, T, D)
         queries = self.queries.expand(len(values), -1, -1)  # (B, M + 2, D)
         mask = Mask.of(readout_mask(self.query_owner, owner) & seen)

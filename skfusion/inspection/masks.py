@@ -103,8 +103,9 @@ def _sorted(records: list[Attended], labels: list[str]) -> tuple[dict[int, Pairs
     apart: dict[str, Pairs] = {}
     passed: dict[int, int] = {}  # how many layers each owner's tokens have been through
     for (queries, keys), weights in records:
-        allowed = weights > 0  # (S, Tq, Tk); there is one sample, so that S are sets of modalities side by side
-        if len(allowed) > 1:
+        allowed = weights > 0  # (S, Tq, Tk)
+        # Owners sample by sample, where there is one sample: sets of modalities lie side by side.
+        if queries.ndim == 2:
             for q, k, seen in zip(queries.expand(len(allowed), -1), keys.expand(len(allowed), -1), allowed):
                 pairs = _pairs(q, k, seen)
                 apart.setdefault("+".join(labels[owner] for owner in _owners(pairs)), set()).update(pairs)

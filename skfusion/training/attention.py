@@ -23,8 +23,8 @@ def attention_maps(net: Any, data: Any) -> tuple[list[str], Any]:
                 return names, None
             # Subsets of modalities lie one after the other along the padded samples.
             padded = n + -n % PREDICTION_STEP
-            layers = [torch.nanmean(layer.unflatten(0, (-1, padded)), 0) for layer in layers]
-            chunks.append(torch.nanmean(torch.stack(layers), 0)[:n].float().cpu().numpy())
+            each = torch.cat([layer.unflatten(0, (-1, padded)) for layer in layers])  # (layers or subsets, B, S, S)
+            chunks.append(torch.nanmean(each, 0)[:n].float().cpu().numpy())
             records.clear()
     maps = np.concatenate(chunks)
     asked = {"fusion": FUSION, "global": GLOBAL}
