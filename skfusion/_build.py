@@ -1,6 +1,7 @@
 """From an estimator's parameters to a network: preprocessing, encoders, and fusion by name."""
 
 import copy
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
@@ -176,7 +177,24 @@ def build_fusion(spec: Any, widths: dict[str, int], n_latent: int, **options: An
             "nn.Module."
         )
     set_options = spec.keywords if isinstance(spec, partial) else {}
+    known = _named_parameters(spec.func) if isinstance(spec, partial) else set(set_options)
+    unknown = sorted(set(set_options) - known)
+    if unknown:
+        raise TypeError(f"{spec.func.__name__} has no parameter {unknown[0]!r}; due is one of {sorted(known)}.")
     return spec(widths, n_latent, **{**options, **set_options})
+
+
+def _named_parameters(function: Any) -> set[str]:
+    """Return the keywords that a class, its bases, or a function name in their signatures."""
+    inits = [vars(c)["__init__"] for c in getattr(function, "__mro__", ()) if "__init__" in vars(c)] or [function]
+    named = {
+        parameter.name
+        for init in inits
+        if inspect.isfunction(init)
+        for parameter in inspect.signature(init).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    return named
 
 
 def build_trunk(encoders: Any, n_latent: int, n_layers: int, *, dropout_rate: float, n_heads: int) -> Any:

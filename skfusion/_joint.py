@@ -143,7 +143,15 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         data = training_set(self, X, y, sample_weight, groups, numeric=not self._is_classifier)
         # A copy, so that a failing fit leaves the old network as it was.
         self.net_ = copy.deepcopy(self.net_)
-        self.network_.modality_dropout = self.modality_dropout
+        network, supervised = self.network_, self.net_.criterion_[0]
+        if (self.balance != "none" or self.unimodal_heads) and not network.head_names:
+            raise ValueError(
+                "unimodal_heads and balance need heads that the network of the last fit lacks; set warm_start=False."
+            )
+        network.modality_dropout, network.drop_token = self.modality_dropout, self.drop_token
+        self.net_.precision, self.net_.compile_network = self.precision, self.compile
+        if supervised.balance != self.balance:
+            supervised.balance, supervised.blend = self.balance, {}
         if self.batch_size != "auto":
             self.net_.batch_size = self.batch_size
         self.net_.set_lr(self.lr)
@@ -227,10 +235,18 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         widths = {name: encoder.n_out for name, encoder in encoders.items()}
         sizes = {"dropout_rate": self.dropout_rate, "n_heads": self.n_heads}
         trunk = build_trunk(self.encoders, self.n_latent, max(self.n_layers, 1), **sizes)
+        if (trunk is not None) and self.pretrained is not None:
+            raise ValueError("encoders='shared' has one transformer for all, which pretrained does not hand over yet.")
         fusion = build_fusion(self.fusion, widths, self.n_latent, n_fusion_layers=self.n_fusion_layers, **sizes)
         heads = {}
         if self.unimodal_heads or self.balance != "none" or getattr(fusion, "predicts_by_head", False):
             found = head_widths(fusion, widths)
+            lacking = [name for name in encoders if name not in found]
+            if lacking:
+                raise ValueError(
+                    f"unimodal_heads and balance need an embedding of each modality, but the heads of "
+                    f"{type(fusion).__name__} lack {lacking}; due is FusionOutput(heads={{name: embedding}})."
+                )
             own = [*encoders, *(["global"] if getattr(fusion, "global_apart", False) else [])]
             heads = {name: self._build_head(found[name]) for name in own}
         return FusionNetwork(

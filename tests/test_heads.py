@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.base import clone
-from sklearn.metrics import r2_score
+from sklearn.metrics import log_loss, r2_score
 from torch import nn
 
 from skfusion import JointFusionClassifier, JointFusionRegressor
+from skfusion.encoders.batch import Batch
 from skfusion.fusion import FUSIONS, FusionOutput
 from skfusion.objectives import Supervised
 from skfusion.objectives.context import Context
@@ -51,6 +52,10 @@ def two_classes(n_samples=100, seed=0):
     X = {"a": rng.normal(size=(n_samples, 4)) + side, "b": rng.normal(size=(n_samples, 4)) - side}
     X["b"][::4] = np.nan
     return X, y
+
+
+def complete(X, y):
+    return {name: np.nan_to_num(values) for name, values in X.items()}, y
 
 
 def two_numbers(n_samples=150, seed=0):
@@ -225,7 +230,7 @@ def test_the_embedding_of_every_head_is_to_be_had():
 
 
 def test_history_has_the_loss_of_every_head_and_their_mean():
-    X, y = two_classes()
+    X, y = complete(*two_classes())
     model = classifier(unimodal_heads=True, max_epochs=3).fit(X, y)
     parts = [history(model, f"train_loss_{head}") for head in ("fusion", "a", "b")]
     np.testing.assert_allclose(history(model, "train_loss"), np.mean(parts, axis=0), rtol=1e-5)
@@ -235,8 +240,19 @@ def test_history_has_the_loss_of_every_head_and_their_mean():
     assert not [key for key in plain.history_[-1] if key.startswith("train_loss_") and key != "train_loss_best"]
 
 
+def test_the_loss_of_an_epoch_counts_samples_alike_also_where_batches_have_unequally_many():
+    X, y = two_classes(90)
+    X["b"][:20] = np.nan
+    still = {"optimizer": torch.optim.SGD, "lr": 1e-12, "scheduler": None, "dropout_rate": 0.0, "label_smoothing": 0.0}
+    model = classifier(unimodal_heads=True, max_epochs=1, batch_size=32, **still).fit(X, y)
+    there = ~np.isnan(X["b"][:, 0])
+    for head, rows in (("a", slice(None)), ("b", there), ("fusion", slice(None))):
+        expected = log_loss(y[rows], model.predict_proba(X, head)[rows])
+        assert model.history_[-1][f"train_loss_{head}"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_the_validation_loss_is_that_of_the_fused_prediction_alone():
-    X, y = two_classes()
+    X, y = complete(*two_classes())
     model = classifier(unimodal_heads=True, early_stopping=True, max_epochs=3).fit(X, y)
     np.testing.assert_allclose(history(model, "valid_loss"), history(model, "valid_loss_fusion"), rtol=1e-6)
     parts = [history(model, f"valid_loss_{head}") for head in ("fusion", "a", "b")]
@@ -265,13 +281,21 @@ class Fake:
     def predict(self, output, head="fusion"):
         return output.fused if head == "fusion" else output.heads[head]
 
+    def final(self, output):
+        return output.fused
+
     def present_in(self, head, present):
         return present[:, self.names.index(head)]
 
 
+def loss_of(output, target, weight=None, *, training=True):
+    context = Context(Fake(), target, weight, torch.arange(len(target)))
+    return Supervised(n_classes=[2]).train(training).loss({"clean": output}, Batch({}, output.present), context)
+
+
 def fake_output(n_samples=4, present=None):
     generator = torch.Generator().manual_seed(0)
-    fused, a, b = torch.randn(3, n_samples, 2, generator=generator)
+    fused, a, b = (part.requires_grad_() for part in torch.randn(3, n_samples, 2, generator=generator))
     present = torch.tensor([[True, True], [True, False], [False, True], [True, False]]) if present is None else present
     return FusionOutput(fused, {"a": a, "b": b}, present=present)
 
@@ -280,26 +304,33 @@ def fake_output(n_samples=4, present=None):
 def test_the_loss_of_a_head_is_the_mean_over_the_samples_that_have_its_modality(weighted):
     output, target = fake_output(), torch.tensor([0, 1, 1, 0])
     weight = torch.tensor([0.5, 1.0, 1.5, 1.0]) if weighted else None
-    context = Context(Fake(), target, weight, torch.arange(4))
-    losses = Supervised(n_classes=[2]).loss({"clean": output}, None, context)
+    losses = loss_of(output, target, weight)
     w = torch.ones(4) if weight is None else weight
     each = {name: w * F.cross_entropy(e, target, reduction="none") for name, e in output.heads.items()}
     fused = (w * F.cross_entropy(output.fused, target, reduction="none")).mean()
-    torch.testing.assert_close(losses["a"], each["a"][[0, 1, 3]].mean())
-    torch.testing.assert_close(losses["b"], each["b"][[0, 2]].mean())
-    torch.testing.assert_close(losses["fusion"], fused)
-    torch.testing.assert_close(losses["loss"], (losses["a"] + losses["b"] + fused) / 3)
-    evaluated = Supervised(n_classes=[2]).eval().loss({"clean": output}, None, context)
-    torch.testing.assert_close(evaluated["loss"], fused)
+    a, b = each["a"][[0, 1, 3]].mean(), each["b"][[0, 2]].mean()
+    for head, expected, n in (("a", a, 3), ("b", b, 2), ("fusion", fused, 4)):
+        torch.testing.assert_close(losses[head].mean, expected)
+        assert losses[head].n == n
+    torch.testing.assert_close(losses["loss"], (a + b + fused) / 3)
+    torch.testing.assert_close(loss_of(output, target, weight, training=False)["loss"], fused)
 
 
 def test_a_batch_in_which_nobody_has_a_modality_gives_its_head_no_loss_and_no_gradient():
     output = fake_output(present=torch.tensor([[True, False]] * 4))
-    output.heads["b"] = torch.full((4, 2), torch.nan, requires_grad=True)
-    context = Context(Fake(), torch.tensor([0, 1, 1, 0]), None, torch.arange(4))
-    losses = Supervised(n_classes=[2]).loss({"clean": output}, None, context)
-    assert losses["b"] == 0
-    assert losses["loss"].isfinite()
+    losses = loss_of(output, torch.tensor([0, 1, 1, 0]))
+    assert losses["b"].mean == losses["b"].n == 0
+    losses["loss"].backward()
+    assert not output.heads["b"].grad.any()
+
+
+def test_a_head_has_what_it_needs_where_its_modality_is_and_a_global_one_where_anything_is():
+    X, y = two_classes(40)
+    network = classifier(fusion="zorro", max_epochs=1).fit(X, y).network_
+    present = torch.tensor([[True, True], [True, False], [False, True], [False, False]])
+    found = {head: network.present_in(head, present).tolist() for head in network.head_names}
+    anything = [True, True, True, False]
+    assert found == {"a": present[:, 0].tolist(), "b": present[:, 1].tolist(), "global": anything}
 
 
 def test_modality_dropout_takes_the_sample_from_the_head_s_loss():

@@ -115,6 +115,26 @@ def test_a_single_token_is_left_alone():
     assert drop_tokens(tokens, 0.99) is tokens
 
 
+def test_modalities_of_one_length_lose_the_same_positions():
+    # A fusion may add them up position by position.
+    X, y = tables(60, width=16, n_modalities=3)
+    model = classifier(encoders={"a": "patches", "b": "patches"}, drop_token=0.5).fit(X, y)
+    network = model.network_.train()
+    for encoder in network.encoders[:2]:
+        with torch.no_grad():
+            encoder.weight.zero_()
+            encoder.bias.copy_(torch.arange(8.0).unsqueeze(1).expand(8, 8))  # a token is its position
+    seen = []
+    network.fusion.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    full = {name: np.nan_to_num(values) for name, values in X.items()}
+    (samples,) = model._tensors(Modalities(full)).iterate(60)
+    network(samples.batch)
+    a, b = (seen[0][name].values[:, :, 0] for name in "ab")
+    assert a.shape == (60, 4)
+    assert torch.equal(a, b)
+    assert len(torch.unique(a, dim=0)) > 10
+
+
 class Recording(Concat):
     """Keeps how many tokens came, in training and in evaluation."""
 
@@ -240,6 +260,16 @@ def test_missing_modalities_do_not_reach_a_shared_encoder():
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
     assert np.isfinite(found[0]).all()
+
+
+def test_steps_that_pad_a_sequence_do_not_reach_a_shared_encoder():
+    rng = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    steps = rng.normal(size=(40, 6, 2)) + y[:, None, None]
+    steps[::2, 4:] = np.nan
+    longer = np.concatenate([steps, np.full((40, 5, 2), np.nan)], axis=1)
+    model = classifier(encoders="shared", n_layers=2).fit({"steps": steps}, y)
+    np.testing.assert_allclose(model.predict_proba({"steps": longer}), model.predict_proba({"steps": steps}), atol=1e-6)
 
 
 def test_other_encoders_share_nothing():

@@ -62,7 +62,9 @@ class Bottleneck(TokenFusion):
         values = [t.values for t in tokens.values()]  # M x (B, T, D)
         masks = [t.mask for t in tokens.values()]
         alone = [Mask.of(mask.unsqueeze(1)) for mask in masks]
-        with_fusion = [Mask.of(torch.cat([mask, always], 1).unsqueeze(1)) for mask in masks]
+        with_fusion = [
+            Mask.of(torch.cat([mask, always & present[:, m : m + 1]], 1).unsqueeze(1)) for m, mask in enumerate(masks)
+        ]
         share = present / present.sum(1, keepdim=True).clamp(min=1)  # (B, M)
         device = present.device
         whose = [owners((0,) * m + (x.shape[1],), 0, device) for m, x in enumerate(values)]

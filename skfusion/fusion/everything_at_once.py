@@ -52,7 +52,10 @@ class EverythingAtOnce(nn.Module):
         **options: object,
     ) -> None:
         super().__init__()
+        if max_subset < 1:
+            raise ValueError(f"max_subset is {max_subset}; due is 1 or more.")
         self.subsets = tuple(subsets(len(widths), max_subset))
+        self.by_size = [tuple(parts) for _, parts in groupby(self.subsets, len)]
         self.projections = nn.ModuleList(
             nn.Sequential(GatedUnit(width, n_latent), nn.LayerNorm(n_latent, eps=1e-6)) for width in widths.values()
         )
@@ -80,8 +83,8 @@ class EverythingAtOnce(nn.Module):
         fused = self.refine(torch.einsum("bs,sbd->bd", share, embeddings))  # (B, D)
         names = list(tokens)
         own = embeddings * complete.T.unsqueeze(-1)  # (S, B, D)
-        found = {"+".join(names[m] for m in subset): e for subset, e in zip(self.subsets, own)}
-        heads = {name: found[name] for name in names}
+        found = {tuple(names[m] for m in subset): e for subset, e in zip(self.subsets, own)}
+        heads = dict(zip(names, own))
         return FusionOutput(fused, {**heads, "fusion": fused, "global": fused}, mixed, subsets=found)
 
     def embed(self, tokens: dict[str, Tokens]) -> tuple[Tensor, dict[str, Tokens]]:
@@ -91,7 +94,7 @@ class EverythingAtOnce(nn.Module):
         """
         lengths = tuple(t.values.shape[1] for t in tokens.values())
         packed = pack(tokens)
-        mixed = [self._mix(tuple(parts), packed, lengths) for _, parts in groupby(self.subsets, len)]
+        mixed = [self._mix(parts, packed, lengths) for parts in self.by_size]
         means = torch.cat([mean for mean, _ in mixed])  # (S, B, M, D)
         out = torch.zeros_like(means[:, :, 0])  # (S, B, D)
         for m, project in enumerate(self.outs):
@@ -113,6 +116,10 @@ class EverythingAtOnce(nn.Module):
         batch, (n_subsets, most) = len(values), positions.shape
         stacked = values[:, positions].transpose(0, 1)  # (S, B, Tmax, D)
         seen = (real[:, positions] & valid).transpose(0, 1)  # (S, B, Tmax)
+        there = torch.stack([part.any(1) for part in real.split(lengths, dim=1)], 1)  # (B, M)
+        # A subset that a sample lacks a member of is left out, and attends to nothing.
+        lacks = torch.stack([~there[:, list(part)].all(1) for part in parts]).unsqueeze(-1)  # (S, B, 1)
+        seen = seen & ~lacks
         mask = Mask.of(seen.reshape(n_subsets * batch, 1, most))
         whose = owner[positions]  # (S, Tmax)
         each = whose.repeat_interleave(batch, 0)  # (S B, Tmax)

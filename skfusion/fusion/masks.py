@@ -4,10 +4,10 @@ An owner is a number a token: the position of its modality, `FUSION` for fusion 
 all of them.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,13 +81,22 @@ def subsets(n_modalities: int, max_subset: int) -> list[tuple[int, ...]]:
     return [subset for size in sizes for subset in combinations(range(n_modalities), size)]
 
 
-@lru_cache(maxsize=256)
-@torch.inference_mode(False)  # autograd refuses what inference mode made
-def owners(lengths: Sequence[int], n_fusion: int, device: torch.device) -> Tensor:
-    """Owners of packed tokens: `lengths` of each modality, then `n_fusion` fusion tokens (T,).
+def made_once(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep what a function of hashable arguments makes, for the next call; let nobody write to it."""
+    # Autograd refuses what inference mode made.
+    cached = lru_cache(maxsize=256)(torch.inference_mode(False)(make))
 
-    It is shared between calls, so let nobody write to it.
-    """
+    @wraps(make)
+    def made(*arguments: Any) -> Any:
+        # The compiler makes a constant of it, and warns of caches.
+        return make(*arguments) if torch.compiler.is_compiling() else cached(*arguments)
+
+    return made
+
+
+@made_once
+def owners(lengths: Sequence[int], n_fusion: int, device: torch.device) -> Tensor:
+    """Owners of packed tokens: `lengths` of each modality, then `n_fusion` fusion tokens (T,)."""
     parts = [torch.full((length,), m) for m, length in enumerate(lengths)]
     return torch.cat([*parts, torch.full((n_fusion,), FUSION)]).to(device)
 
@@ -110,10 +119,9 @@ class Layout(NamedTuple):
     rows: list[Tensor]
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
+@made_once
 def layout(parts: Sequence[tuple[int, ...]], lengths: Sequence[int], device: torch.device) -> Layout:
-    """Lay `parts`, subsets of modalities, over packed tokens of these `lengths`; shared between calls, as `owners`."""
+    """Lay `parts`, subsets of modalities, over packed tokens of these `lengths`."""
     starts = [sum(lengths[:m]) for m in range(len(lengths))]
     where = [[starts[m] + t for m in part for t in range(lengths[m])] for part in parts]
     longest = max(len(positions) for positions in where)

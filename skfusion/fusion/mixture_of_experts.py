@@ -86,7 +86,8 @@ class MixtureOfExperts(PooledFusion):
     def routed(self, logits: Tensor) -> Tensor:
         """Softmax over the best `n_active` experts, 0 for the others (B, E)."""
         best = logits.topk(self.n_active, dim=1)
-        return torch.zeros_like(logits).scatter(1, best.indices, best.values.softmax(1))
+        weights = best.values.softmax(1)  # float32 under autocast on a GPU
+        return weights.new_zeros(logits.shape).scatter(1, best.indices, weights)
 
     def routing_losses(self, logits: Tensor, weights: Tensor, own: Tensor, whole: Tensor) -> dict[str, Tensor]:
         """Balance of the experts over complete samples, and the pattern of the others."""

@@ -65,11 +65,15 @@ class FusionNetwork(nn.Module):
         present = batch.present
         if self.training and self.modality_dropout > 0:
             present = drop_modalities(present, self.modality_dropout)
-        tokens = {}
+        tokens: dict[str, Tokens] = {}
+        draws: dict[torch.Size, Tensor] = {}
         for name, encoder in zip(self.names, self.encoders):
             own: Tokens = encoder(batch.modalities[name])
             if self.training and self.drop_token > 0:
-                own = drop_tokens(own, self.drop_token)
+                # Modalities of one length lose the same positions, since a fusion may add them up.
+                shape = own.mask.shape
+                draw = draws.setdefault(shape, torch.rand(shape, device=own.mask.device))
+                own = drop_tokens(own, self.drop_token, draw)
             if self.trunk is not None:
                 own = Tokens(self.trunk(own.values, Mask.of(own.mask.unsqueeze(1))), own.mask)
             tokens[name] = own
@@ -134,8 +138,10 @@ def drop_modalities(present: Tensor, rate: float) -> Tensor:
     return torch.where(kept.any(1, keepdim=True), kept, rescue)
 
 
-def drop_tokens(tokens: Tokens, rate: float) -> Tokens:
-    """Keep a random part of each sample's tokens, ceil((1 - rate) T) of them [1]_; real ones go first.
+def drop_tokens(tokens: Tokens, rate: float, draw: Tensor | None = None) -> Tokens:
+    """Keep the part of each sample's tokens with the largest `draw` (B, T), ceil((1 - rate) T) of them [1]_.
+
+    Real ones go first. A `draw` of None is random.
 
     References
     ----------
@@ -147,6 +153,6 @@ def drop_tokens(tokens: Tokens, rate: float) -> Tokens:
     n_kept = n_tokens - math.floor(rate * n_tokens + 1e-9)  # rounding must not keep one more
     if n_tokens == 1 or n_kept == n_tokens:
         return tokens
-    draw = torch.rand(mask.shape, device=mask.device) + mask  # (B, T), real ones above 1
-    kept = draw.topk(max(n_kept, 1), dim=1).indices.sort(1).values  # (B, n_kept)
+    draw = torch.rand(mask.shape, device=mask.device) if draw is None else draw
+    kept = (draw + mask).topk(max(n_kept, 1), dim=1).indices.sort(1).values  # (B, n_kept)
     return Tokens(values.gather(1, kept.unsqueeze(-1).expand(-1, -1, values.shape[-1])), mask.gather(1, kept))

@@ -55,13 +55,14 @@ class OptimalTransport(EarlyConcat):
         first = tokens[anchor]
         there = first.mask.any(1, keepdim=True)  # (B, 1)
         ready = {anchor: first}
-        longest = max((tokens[name].mask.shape[1] for name in others), default=0)
-        with torch.no_grad():  # all others at once, padded to the longest
+        longest = max(tokens[name].mask.shape[1] for name in others)
+        # All others at once, padded to the longest; in half precision the cost would lose what tells tokens apart.
+        with torch.no_grad(), torch.autocast(first.mask.device.type, enabled=False):
             theirs = torch.cat([lengthened(tokens[name].values, longest) for name in others])  # (O B, Tb, D)
             real = torch.cat([F.pad(tokens[name].mask, (0, longest - tokens[name].mask.shape[1])) for name in others])
             n = len(others)
-            unit = F.normalize(first.values, dim=-1).repeat(n, 1, 1)
-            cost = 1 - unit @ F.normalize(theirs, dim=-1).mT  # (O B, Ta, Tb)
+            unit = F.normalize(precise(first.values), dim=-1).repeat(n, 1, 1)
+            cost = 1 - unit @ F.normalize(precise(theirs), dim=-1).mT  # (O B, Ta, Tb)
             plans = sinkhorn(cost, first.mask.repeat(n, 1), real, self.epsilon, self.n_iter)
             plans = plans * first.mask.sum(1).repeat(n).view(-1, 1, 1)
         everyone_there = all_true(there)
@@ -112,8 +113,7 @@ def sinkhorn(cost: Tensor, rows: Tensor, columns: Tensor, epsilon: float, n_iter
         return (real / real.sum((1, 2), keepdim=True).clamp(min=1)).to(cost.dtype)
     a = rows / rows.sum(1, keepdim=True).clamp(min=1).to(cost.dtype)  # (B, Ta)
     b = columns / columns.sum(1, keepdim=True).clamp(min=1).to(cost.dtype)  # (B, Tb)
-    with torch.autocast(cost.device.type, enabled=False):
-        return (_scaling if _MOST_COST / epsilon < _MOST_EXPONENT else _log_scaling)(cost, real, a, b, epsilon, n_iter)
+    return (_scaling if _MOST_COST / epsilon < _MOST_EXPONENT else _log_scaling)(cost, real, a, b, epsilon, n_iter)
 
 
 def _scaling(cost: Tensor, real: Tensor, a: Tensor, b: Tensor, epsilon: float, n_iter: int) -> Tensor:
@@ -137,6 +137,11 @@ def _log_scaling(cost: Tensor, real: Tensor, a: Tensor, b: Tensor, epsilon: floa
         g = torch.where(b > 0, b.log() - (logits + f.unsqueeze(2)).logsumexp(1), 0.0)
         f = torch.where(a > 0, a.log() - (logits + g.unsqueeze(1)).logsumexp(2), 0.0)
     return torch.where(real, (logits + f.unsqueeze(2) + g.unsqueeze(1)).exp(), 0.0)
+
+
+def precise(values: Tensor) -> Tensor:
+    """Return half precision as float32, all else as it is."""
+    return values.float() if values.element_size() < 4 else values
 
 
 def lengthened(values: Tensor, length: int) -> Tensor:

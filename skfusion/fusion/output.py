@@ -24,8 +24,8 @@ class FusionOutput:
         Losses of the fusion itself, scalars.
     second : Tensor, optional
         (B, n_latent) another embedding, whose prediction is averaged with that of `fused`.
-    subsets : dict of str to Tensor
-        An embedding (B, D) of some combinations of modalities, ``"a+b"``; zero for samples that lack one of them.
+    subsets : dict of tuple of str to Tensor
+        An embedding (B, D) of some combinations of modalities; zero for samples that lack one of them.
     present : Tensor, optional
         (B, M) who had what when this was made; modality dropout leaves some out.
     """
@@ -35,7 +35,7 @@ class FusionOutput:
     tokens: dict[str, Tokens] = field(default_factory=dict)
     losses: dict[str, Tensor] = field(default_factory=dict)
     second: Tensor | None = None
-    subsets: dict[str, Tensor] = field(default_factory=dict)
+    subsets: dict[tuple[str, ...], Tensor] = field(default_factory=dict)
     present: Tensor | None = None
 
     def first(self, n: int) -> "FusionOutput":

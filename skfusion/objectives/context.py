@@ -1,7 +1,7 @@
 """What an objective may look at beside the outputs of its views."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -33,3 +33,10 @@ class Context:
     n_samples: int = 0
     epoch: int = 0
     teacher: Any = None
+
+
+class Part(NamedTuple):
+    """A part of a loss, for the history: its mean over those samples of a batch that it concerns, and their number."""
+
+    mean: Tensor
+    n: Tensor

@@ -63,12 +63,14 @@ class PseudoSupervision(nn.Module):
         said = self._average(own.detach(), output.present, context)  # (B, M, n_out)
         second = network.head(output.second).unsqueeze(1)  # (B, 1, n_out)
         apart = self._apart(second, said)  # (B, M)
-        loss = self.weight * mean_over(output.present, apart)
+        sample_weight = 1.0 if context.weight is None else context.weight.unsqueeze(1)  # (B, 1)
+        loss = self.weight * mean_over(output.present, apart * sample_weight)
         if self.class_vectors is None:
-            return {"loss": loss, "pseudo": loss}
+            return {"loss": loss, "of_pseudo": loss}
         embeddings = torch.stack([output.heads[name] for name in network.names], 1)  # (B, M, D)
         distance = (embeddings - self.class_vectors[context.target].unsqueeze(1)).square().sum(-1)  # (B, M)
-        return {"loss": loss + self.alignment * mean_over(output.present, distance), "pseudo": loss}
+        aligned = mean_over(output.present, distance * sample_weight)
+        return {"loss": loss + self.alignment * aligned, "of_pseudo": loss}
 
     def on_train_end(self) -> None:
         """Forget what the samples of this training were said to be."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from skfusion.encoders.batch import Batch
 from skfusion.fusion.output import FusionOutput
-from skfusion.objectives.context import Context
+from skfusion.objectives.context import Context, Part
 
 
 class Supervised(nn.Module):
@@ -66,22 +66,25 @@ class Supervised(nn.Module):
         """Return the batch as it is."""
         return {"clean": batch}
 
-    def loss(self, outputs: dict[str, FusionOutput], batch: Batch, context: Context) -> dict[str, Tensor]:
+    def loss(self, outputs: dict[str, FusionOutput], batch: Batch, context: Context) -> dict[str, Tensor | Part]:
         """Return ``"loss"``, that of the clean view against ``context.target``, and that of each head."""
         network, output = context.network, outputs["clean"]
-        fused = self.forward(network.predict(output), context.target, context.weight)
+        predict = network.predict if self.training else network.final
+        fused = self.forward(predict(output), context.target, context.weight)
         if not network.head_names:
             return {"loss": fused}
-        parts = {"fusion": fused}
+        parts: dict[str, Part] = {"fusion": Part(fused, fused.new_full((), len(batch)))}
         for head in network.head_names:
             there = network.present_in(head, output.present)  # (B,)
-            each = self.each(network.predict(output, head), context.target)  # (B,)
+            prediction = network.predict(output, head)  # (B, n_out)
             if self.balance == "ogm" and network.training:
-                score = mean_over(there, each.detach().neg().exp())
+                score = mean_over(there, self.truth(prediction.detach(), context.target))
                 self._scores[head] = torch.where(there.any(), score, torch.nan)
-            parts[head] = mean_over(there, each if context.weight is None else each * context.weight)
+            each = self.each(prediction, context.target)  # (B,)
+            weighted = each if context.weight is None else each * context.weight
+            parts[head] = Part(mean_over(there, weighted), there.sum())
         share = 1 / len(parts)
-        total = torch.stack([self.blend.get(head, share) * part for head, part in parts.items()]).sum()
+        total = torch.stack([self.blend.get(head, share) * part.mean for head, part in parts.items()]).sum()
         return {"loss": total if self.training else fused, **parts}
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -106,6 +109,17 @@ class Supervised(nn.Module):
             return F.cross_entropy(prediction, target, reduction="none", label_smoothing=self.label_smoothing)
         return F.mse_loss(prediction, target, reduction="none")
 
+    def truth(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the probability of each sample's truth (B,), its mean over outputs; for numbers exp(-loss)."""
+        if self.n_classes is None:
+            return self.each(prediction, target).neg().exp()
+        columns = target if target.ndim == 2 else target.unsqueeze(1)  # (B, n_outputs)
+        each = [
+            part.softmax(-1).gather(1, columns[:, k : k + 1])
+            for k, part in enumerate(prediction.split(self.n_classes, dim=1))
+        ]
+        return torch.cat(each, 1).mean(1)
+
     @torch.no_grad()
     def on_gradients(self, network: Any) -> None:
         """Slow the encoders of modalities that are ahead, where `balance` is "ogm"."""
@@ -127,7 +141,7 @@ class Supervised(nn.Module):
         # unlearn: so the weights do not wait for a window of several epochs to pass.
         first = next(row for row in history if "valid_loss_fusion" in row)
         prefix = "valid_loss_"
-        heads = [key.removeprefix(prefix) for key in first if key.startswith(prefix) and key != "valid_loss_best"]
+        heads = [key.removeprefix(prefix) for key in first if key.startswith(prefix) and key != f"{prefix}best"]
         self.blend = blending_weights(
             *(
                 {head: (row[f"train_loss_{head}"], row[f"valid_loss_{head}"]) for head in heads}

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 from skfusion.encoders.batch import Batch
 from skfusion.fusion.network import FusionNetwork
 from skfusion.fusion.output import FusionOutput
-from skfusion.objectives.context import Context
+from skfusion.objectives.context import Context, Part
 from skfusion.training.batches import Samples, TensorData, spans
 from skfusion.training.callbacks import ProgressBar
 
@@ -177,21 +177,24 @@ class FusionNet(NeuralNet):
         self._set_training(training)
         epoch = len(self.history) - 1
         totals: dict[str, Tensor] = {}
-        count = 0
+        counts: dict[str, Tensor] = {}
         for samples in iterator:
             if self._watchers:
                 self.notify("on_batch_begin", batch=samples, training=training)
             losses = self._train_on(samples, epoch) if training else self._validate_on(samples, epoch)
-            n = len(samples.index)
-            totals = {name: loss * n + totals.get(name, 0) for name, loss in losses.items()}
-            count += n
+            size = len(samples.index)
+            for name, (value, n) in losses.items():
+                totals[name] = value * n + totals.get(name, 0)
+                counts[name] = n + counts.get(name, 0)
             if self._watchers:
-                self.history.record_batch(f"{prefix}_loss", losses["loss"].item())
-                self.history.record_batch(f"{prefix}_batch_size", n)
-                self.notify("on_batch_end", batch=samples, training=training, loss=losses["loss"], y_pred=None)
+                loss = losses["loss"].mean
+                self.history.record_batch(f"{prefix}_loss", loss.item())
+                self.history.record_batch(f"{prefix}_batch_size", size)
+                self.notify("on_batch_end", batch=samples, training=training, loss=loss, y_pred=None)
         if not totals:
             return
-        means = dict(zip(totals, (torch.stack(list(totals.values())) / count).tolist()))
+        # 0 / 0, a modality that no sample has, is NaN.
+        means = dict(zip(totals, (torch.stack(list(totals.values())) / torch.stack(list(counts.values()))).tolist()))
         mean = means.pop("loss")
         if training and not math.isfinite(mean):
             raise self.diverged(f"the loss is {mean} in epoch {epoch + 1}")
@@ -210,34 +213,35 @@ class FusionNet(NeuralNet):
         for objective in self.criterion_:
             getattr(objective, "on_epoch_end", noop)(self.history)
 
-    def _train_on(self, samples: Samples, epoch: int) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = {}
+    def _train_on(self, samples: Samples, epoch: int) -> dict[str, Part]:
+        losses: dict[str, Part] = {}
 
         def closure() -> Tensor:
             self.optimizer_.zero_grad(set_to_none=True)
             losses.update(self._losses(self.criterion_, samples, epoch))
-            losses["loss"].backward()  # type: ignore[no-untyped-call]
+            losses["loss"].mean.backward()  # type: ignore[no-untyped-call]
             for objective in self.criterion_:
                 getattr(objective, "on_gradients", noop)(self.module_)
             if self._watchers:
                 named = list(self.module_.named_parameters())
                 self.notify("on_grad_computed", named_parameters=named, batch=samples, training=True)
-            return losses["loss"].detach()
+            return losses["loss"].mean.detach()
 
         # LBFGS and its like ask for the loss as often as they want.
         first: Tensor = self.optimizer_.step(closure)
         if self._steps_by_batch:
             self.scheduler_.step()
-        return {**{name: loss.detach() for name, loss in losses.items()}, "loss": first}
+        parts = {name: Part(value.detach(), n) for name, (value, n) in losses.items()}
+        return {**parts, "loss": Part(first, losses["loss"].n)}
 
     @torch.no_grad()
-    def _validate_on(self, samples: Samples, epoch: int) -> dict[str, Tensor]:
+    def _validate_on(self, samples: Samples, epoch: int) -> dict[str, Part]:
         return self._losses(self.criterion_[:1], samples, epoch)
 
-    def _losses(self, objectives: Any, samples: Samples, epoch: int) -> dict[str, Tensor]:
+    def _losses(self, objectives: Any, samples: Samples, epoch: int) -> dict[str, Part]:
         """Return ``"loss"``, the sum of all, and by name what objectives and the fusion tell apart."""
         context = Context(self.module_, samples.target, samples.weight, samples.index, self._n_train, epoch)
-        found: dict[str, Tensor] = {}
+        found: dict[str, Tensor | Part] = {}
         total, clean = None, None
         for objective in objectives:
             outputs = {}
@@ -247,7 +251,7 @@ class FusionNet(NeuralNet):
                     outputs[view] = clean
                 else:
                     outputs[view] = self._run(batch)
-            losses = objective.loss(outputs, samples.batch, context)
+            losses = dict(objective.loss(outputs, samples.batch, context))
             loss = losses.pop("loss")
             total = loss if total is None else total + loss
             found.update(losses)
@@ -257,8 +261,10 @@ class FusionNet(NeuralNet):
         if clean is not None and self.module_.training:
             for name, extra in clean.losses.items():
                 total = total + extra
-                found[name] = extra
-        return {**found, "loss": total}
+                found[f"of_{name}"] = extra
+        size = total.detach().new_full((), len(samples.index))
+        parts = {name: value if isinstance(value, Part) else Part(value, size) for name, value in found.items()}
+        return {**parts, "loss": Part(total, size)}
 
     def _run(self, batch: Batch) -> FusionOutput:
         network = self._compiled if self._compiled is not None and self.module_.training else self.module_
