@@ -32,6 +32,7 @@ def evaluate(task):
     import torch
     from sklearn.model_selection import StratifiedKFold
 
+    import skfusion.training.net  # noqa: F401, skorch is no part of a fusion's memory
     from skfusion import JointFusionClassifier
 
     torch.set_num_threads(1)

@@ -126,6 +126,8 @@ def _encoder_class(spec: Any, name: str, kind: str) -> tuple[Any, dict[str, Any]
     set_options = spec.keywords if isinstance(spec, partial) else {}
     found = spec.func if isinstance(spec, partial) else spec
     if isinstance(found, str):
+        if found == "shared":
+            raise ValueError(f"encoders[{name!r}] is 'shared', which is for all modalities at once: encoders='shared'.")
         found = resolve(f"encoders[{name!r}]", DEFAULTS[kind] if found == "auto" else found, ENCODERS)
     return (found if isinstance(found, type) and hasattr(found, "kinds") else None), set_options
 

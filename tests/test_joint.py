@@ -341,6 +341,7 @@ def test_a_volume_is_taken_by_its_default_encoder_and_by_a_module():
         ({"fusion": 3}, TypeError, r"fusion is 3; due is one of \['attention'.* or an nn.Module"),
         ({"fusion": "zorro", "n_heads": 3}, ValueError, "n_heads=3 does not divide n_latent=8"),
         ({"balance": "equal"}, ValueError, "'balance' parameter"),
+        ({"encoders": {"a": "shared"}}, ValueError, "'shared', which is for all modalities at once"),
         ({"fusion": "attention", "n_heads": 3}, ValueError, "n_heads=3 does not divide n_latent=8"),
         ({"device": "gpu"}, ValueError, "device is 'gpu'; due is 'auto' or a torch device such as 'cpu' or 'cuda:0'"),
         ({"device": "cuda:99"}, ValueError, r"device is 'cuda:99', but torch finds (no|\d+) CUDA device"),
