@@ -98,7 +98,7 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
     precision : {"float32", "bf16"}, default="float32"
         What the network computes in; "bf16" is meant for GPUs that have it, and slow on most CPUs.
     compile : bool, default=False
-        Train through `torch.compile`: half a minute at the start, for less a step.
+        Train through `torch.compile`: from seconds to minutes at the start, for less a step.
     warm_start : bool, default=False
         A further `fit` goes on from the weights of the last one.
     random_state : int, RandomState or None, default=None
@@ -372,7 +372,7 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
     precision : {"float32", "bf16"}, default="float32"
         What the network computes in; "bf16" is meant for GPUs that have it, and slow on most CPUs.
     compile : bool, default=False
-        Train through `torch.compile`: half a minute at the start, for less a step.
+        Train through `torch.compile`: from seconds to minutes at the start, for less a step.
     warm_start : bool, default=False
         A further `fit` goes on from the weights of the last one.
     random_state : int, RandomState or None, default=None
