@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -89,6 +89,32 @@ def fit_extractor(extractor: Any, X: Modalities, name: str, y: Any) -> FittedOnP
     return FittedOnPresent(ForModality(clone(extractor), name), rows, there)
 
 
+def fit_embedding(
+    parameter: str, spec: Any, X: Modalities, name: str, y: Any, *, device: Any, random_state: Any
+) -> FittedOnPresent:
+    """Fit what turns a modality into a table: a transformer, a frozen module, "autoencoder", "auto", or None.
+
+    None leaves tables as they are, and makes one of what is none.
+    """
+    from skfusion.extractors import Autoencoder, FrozenModule
+
+    if is_module(spec):
+        spec = FrozenModule(spec, device)
+    elif isinstance(spec, str) and spec == "autoencoder":
+        spec = Autoencoder(device=device, random_state=random_state)
+    if is_transformer(spec):
+        return fit_extractor(spec, X, name, y)
+    if spec is not None and spec != "auto":
+        raise ValueError(
+            f"{parameter}[{name!r}] is {spec!r}; due is None, 'auto', 'autoencoder', a transformer or nn.Module."
+        )
+    rows, _ = training_rows(X, name)
+    if spec is None and X.kind(name) in ("dense", "sparse"):
+        return FittedOnPresent(MeanFill(), rows)
+    preprocessor = table_preprocessor(name, rows, scale=spec == "auto", random_state=random_state)
+    return FittedOnPresent(preprocessor, rows)
+
+
 def fit_preprocessor(X: Modalities, name: str, spec: Any, y: Any, *, scale: bool, random_state: Any) -> FittedOnPresent:
     """Fit what comes before the encoder `spec` of a joint network."""
     if is_transformer(spec):
@@ -164,6 +190,7 @@ def build_encoder(spec: Any, X: Modalities, name: str, shape: tuple[int, ...], n
             f"{' or '.join(KINDS[k] for k in encoder.kinds)}. "
             + (f"Use {' or '.join(map(repr, takers))}." if takers else "Pass an nn.Module that takes it.")
         )
+    _require_named(encoder, set_options, known=options)
     return encoder(shape, n_latent, **{**options, **set_options})
 
 
@@ -179,11 +206,17 @@ def build_fusion(spec: Any, widths: dict[str, int], n_latent: int, **options: An
             "nn.Module."
         )
     set_options = spec.keywords if isinstance(spec, partial) else {}
-    known = _named_parameters(spec.func) if isinstance(spec, partial) else set(set_options)
-    unknown = sorted(set(set_options) - known)
-    if unknown:
-        raise TypeError(f"{spec.func.__name__} has no parameter {unknown[0]!r}; due is one of {sorted(known)}.")
+    if isinstance(spec, partial):
+        _require_named(spec.func, set_options)
     return spec(widths, n_latent, **{**options, **set_options})
+
+
+def _require_named(function: Any, keywords: Iterable[str], known: Iterable[str] = ()) -> None:
+    """Raise on a keyword that `function` takes only since it takes any, and that is not `known` to all of its kind."""
+    named = _named_parameters(function) | set(known)
+    unknown = sorted(set(keywords) - named)
+    if unknown:
+        raise TypeError(f"{function.__name__} has no parameter {unknown[0]!r}; due is one of {sorted(named)}.")
 
 
 def _named_parameters(function: Any) -> set[str]:
@@ -194,7 +227,7 @@ def _named_parameters(function: Any) -> set[str]:
         for init in inits
         if inspect.isfunction(init)
         for parameter in inspect.signature(init).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
+        if parameter.kind is parameter.KEYWORD_ONLY or parameter.default is not parameter.empty
     }
     return named
 

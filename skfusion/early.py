@@ -10,13 +10,12 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
-from skfusion._build import by_modality, fit_extractor, is_module, is_transformer, training_rows
+from skfusion._build import by_modality, fit_embedding
 from skfusion._compat import check_feature_names_in, options
 from skfusion._targets import drop_empty
-from skfusion.extractors import Autoencoder, FrozenModule
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.check import SINGLE
-from skfusion.preprocessing import WIDE, FittedOnPresent, MeanFill, side_by_side, table_preprocessor, to_dense
+from skfusion.preprocessing import WIDE, side_by_side, to_dense
 
 
 class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
@@ -127,7 +126,8 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
         if not keep.all():
             X, y = X[keep], None if y is None else np.asarray(y)[keep]
         specs = by_modality("transformers", self.transformers, X.names, default=None)
-        self.transformers_ = {name: self._fit_one(X, name, spec, y) for name, spec in specs.items()}
+        options = {"device": self.device, "random_state": self.random_state}
+        self.transformers_ = {n: fit_embedding("transformers", spec, X, n, y, **options) for n, spec in specs.items()}
         tables = self._tables(X)
         self.means_, self.widths_ = {}, {}
         for column, (name, table) in enumerate(tables.items()):
@@ -143,23 +143,6 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
         fused = self._combine(tables, X.present)
         self._n_features_out, self._gives_csr = fused.shape[1], sparse.issparse(fused)
         return self
-
-    def _fit_one(self, X: Modalities, name: str, spec: Any, y: Any) -> FittedOnPresent:
-        if is_module(spec):
-            spec = FrozenModule(spec, self.device)
-        elif isinstance(spec, str) and spec == "autoencoder":
-            spec = Autoencoder(device=self.device, random_state=self.random_state)
-        if is_transformer(spec):
-            return fit_extractor(spec, X, name, y)
-        if spec is not None and spec != "auto":
-            raise ValueError(
-                f"transformers[{name!r}] is {spec!r}; due is None, 'auto', 'autoencoder', a transformer or nn.Module."
-            )
-        rows, _ = training_rows(X, name)
-        if spec is None and X.kind(name) in ("dense", "sparse"):
-            return FittedOnPresent(MeanFill(), rows)
-        preprocessor = table_preprocessor(name, rows, scale=spec == "auto", random_state=self.random_state)
-        return FittedOnPresent(preprocessor, rows)
 
     def transform(self, X: Any) -> Any:
         """Return the fused table.

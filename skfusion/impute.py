@@ -1,24 +1,46 @@
 """Filling in missing modalities."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from sklearn.base import TransformerMixin
+from sklearn.base import TransformerMixin, clone
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
-from skfusion._build import require_present
-from skfusion._compat import HasMethods, check_feature_names_in, integer, options, output_container
-from skfusion._imputation import NUMERIC, Constant, Conversion, Neighbors, flat
+from skfusion._build import by_modality, fit_embedding, require_present, resolve
+from skfusion._compat import HasMethods, check_feature_names_in, options, output_container
 from skfusion._targets import drop_empty
+from skfusion.imputation import STRATEGIES
+from skfusion.imputation.strategy import Settings
+from skfusion.imputation.tables import NUMERIC, flat
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.check import SINGLE
-from skfusion.preprocessing import MeanFill, present_rows, side_by_side
+from skfusion.preprocessing import MeanFill, present_rows, side_by_side, to_dense
+
+Fill = Callable[[str, Any], Any]
+"""Values of a modality for rows that lack it."""
+
+
+def _can(method: str) -> Callable[["ModalityImputer"], bool]:
+    """Whether the strategy has a method; says so, and names those that have it, where it has not."""
+
+    def check(imputer: "ModalityImputer") -> bool:
+        strategy = imputer.strategy
+        if isinstance(strategy, str):
+            strategy = resolve("strategy", strategy, STRATEGIES)
+        if not hasattr(strategy, method):
+            able = [name for name in STRATEGIES if hasattr(resolve("strategy", name, STRATEGIES), method)]
+            raise AttributeError(f"strategy {imputer.strategy!r} is no distribution; those that are: {able}.")
+        return True
+
+    return check
 
 
 class ModalityImputer(TransformerMixin, FusionEstimator):
@@ -28,28 +50,36 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
 
     Parameters
     ----------
-    strategy : {"conversion", "mean", "zero", "knn"}, default="conversion"
-        "conversion" trains networks from the modalities present to the missing one by squared error [1]_; "mean" and
-        "zero" fill with the training mean or zero; "knn" averages the nearest training samples, by the modalities that
-        both have.
+    strategy : str or Strategy, default="conversion"
+        What fills: "conversion" (networks from the modalities present to the missing one, by squared error [1]_),
+        "linear" (ridge), "regressor" (any scikit-learn regressor), "factor" (a linear-Gaussian latent), "knn", "mean",
+        "zero", "vae", "gan" or "diffusion". An instance from `skfusion.imputation`, such as
+        ``Neighbors(n_neighbors=1)``, brings its own parameters.
     output : {"same", "modalities", "array"}, default="same"
         "same" is the form that came in: an array or DataFrame for one table, else a Modalities. "array" is all columns
         side by side, which any scikit-learn estimator takes, and what ``set_output(transform="pandas")`` implies.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take.
-    source : {"all", "pairs"}, default="all"
-        For "conversion": one network a modality from all others, or one for each pair.
-    estimator : regressor, default=None
-        For "conversion": what is trained. None is a `JointFusionRegressor` with modality dropout.
-    n_neighbors : int, default=5
-        For "knn".
+    encoders : dict of str to transformer or nn.Module, or estimator with `embed`, default=None
+        What turns modalities into embeddings first; these are then what is filled, and what comes out. A dict of
+        scikit-learn transformers by modality, or an estimator whose ``embed(X, name)`` embeds a modality, such as
+        ``FrozenEstimator(joint)``. They are cloned and fitted, unless frozen.
     device : str or torch.device, default="auto"
         Where networks are trained.
+    n_jobs : int or None, default=None
+        Fits that run at once, in "regressor".
     random_state : int, RandomState or None, default=None
-        For "conversion".
+        For strategies that draw or train.
+    verbose : int, default=0
+        1 shows the progress of networks.
 
     Attributes
     ----------
+    strategy_ : Strategy
+        The fitted strategy.
+    uncertainty_ : dict of str to ndarray (n_values,)
+        Of strategies that know it: the standard deviation of what would be filled, a modality, from the others of the
+        training samples, on average.
     modality_names_in_, n_features_by_modality_, n_features_in_
         What was seen in fit.
 
@@ -61,42 +91,42 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
     --------
     >>> import numpy as np
     >>> from skfusion import ModalityImputer
+    >>> from skfusion.imputation import Neighbors
     >>> X = {"a": np.array([[1.0], [3.0], [4.0]]), "b": np.array([[10.0], [30.0], [np.nan]])}
-    >>> ModalityImputer("knn", n_neighbors=1).fit_transform(X)["b"]
+    >>> ModalityImputer(Neighbors(n_neighbors=1)).fit_transform(X)["b"]
     array([[10.],
            [30.],
            [30.]])
     """
 
     _parameter_constraints = {
-        "strategy": [options("conversion", "mean", "zero", "knn")],
+        "strategy": [str, HasMethods(["fit", "fill"])],
         "output": [options("same", "modalities", "array")],
-        "source": [options("all", "pairs")],
-        "estimator": [HasMethods(["fit", "predict"]), None],
-        "n_neighbors": [integer(1)],
+        "encoders": [Mapping, HasMethods(["fit", "embed"]), None],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
 
     def __init__(
         self,
-        strategy: str = "conversion",
+        strategy: Any = "conversion",
         *,
         output: str = "same",
         modalities: Any = None,
-        source: str = "all",
-        estimator: Any = None,
-        n_neighbors: int = 5,
+        encoders: Any = None,
         device: Any = "auto",
+        n_jobs: int | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.strategy = strategy
         self.output = output
         self.modalities = modalities
-        self.source = source
-        self.estimator = estimator
-        self.n_neighbors = n_neighbors
+        self.encoders = encoders
         self.device = device
+        self.n_jobs = n_jobs
         self.random_state = random_state
+        self.verbose = verbose
 
     @fits
     def fit(self, X: Any, y: Any = None) -> "ModalityImputer":
@@ -106,8 +136,8 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         ----------
         X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
             The samples.
-        y : ignored
-            Labels are never used.
+        y : array-like, default=None
+            Given to encoders that are fitted here; strategies never use labels.
 
         Returns
         -------
@@ -116,37 +146,58 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         """
         X = check_modalities(self, X, y, reset=True)
         keep = drop_empty(X, np.ones(len(X), dtype=bool))
-        X = X if keep.all() else X[keep]
+        if not keep.all():
+            X, y = X[keep], None if y is None else np.asarray(y)[keep]
         for column, name in enumerate(X.names):
             require_present(name, X.present[:, column])
+        X = self._fit_encoders(X, y)
         self._single_fills = {
             name: MeanFill().fit(flat(present_rows(X[name], present)))
             for name, present in zip(X.names, X.present.T)
             if X.kind(name) in NUMERIC
         }
+        strategy = self.strategy
+        strategy = resolve("strategy", strategy, STRATEGIES)() if isinstance(strategy, str) else clone(strategy)
+        strategy._validate_params()
         # What is not numeric can be copied from a neighbour alone; elsewhere it must be complete.
-        names = [n for n in X.names if X.kind(n) in NUMERIC or self.strategy == "knn"]
-        self.strategy_ = self._build().fit(self._with_singles_filled(X), names)
+        names = [n for n in X.names if X.kind(n) in NUMERIC or strategy.copies]
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        settings = Settings(seed, self.device, self.n_jobs, int(self.verbose))
+        X = self._with_singles_filled(X)
+        self.strategy_ = strategy.fit(X, names, settings)
         self._output_names = self._names_out(X)
+        if hasattr(self.strategy_, "spread"):
+            self.uncertainty_ = {
+                name: self.strategy_.spread(X[X.present[:, X.names.index(name)]], name).mean(axis=0)
+                for name in self._single_fills
+            }
         return self
 
-    def _build(self) -> Any:
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        if self.strategy == "knn":
-            return Neighbors(self.n_neighbors, seed)
-        if self.strategy != "conversion":
-            return Constant(zero=self.strategy == "zero")
-        estimator = self.estimator
-        if estimator is None:
-            from skfusion.joint import JointFusionRegressor
+    def _fit_encoders(self, X: Modalities, y: Any) -> Modalities:
+        """Fit what embeds the modalities, and embed them."""
+        if self.encoders is None:
+            return X
+        if isinstance(self.encoders, Mapping):
+            specs = by_modality("encoders", self.encoders, X.names, None)
+            options = {"device": self.device, "random_state": self.random_state}
+            self.encoders_ = {
+                n: fit_embedding("encoders", spec, X, n, y, **options) for n, spec in specs.items() if spec is not None
+            }
+        else:
+            self.encoders_ = clone(self.encoders).fit(X, y)
+        return self._embed(X)
 
-            estimator = JointFusionRegressor(
-                modality_dropout=0.2 if self.source == "all" else 0.0,
-                dropout_rate=0.1,
-                device=self.device,
-                random_state=seed,
-            )
-        return Conversion(self.source, estimator, seed)
+    def _embed(self, X: Modalities) -> Modalities:
+        if self.encoders is None:
+            return X
+        data: dict[str, Any] = {}
+        for name, present in zip(X.names, X.present.T):
+            if not isinstance(self.encoders_, Mapping):
+                data[name] = self.encoders_.embed(X, name)
+            else:
+                data[name] = self.encoders_[name].apply(X[name], present) if name in self.encoders_ else X[name]
+        columns = {name: None if data[name] is not X[name] else X._columns[name] for name in X.names}
+        return Modalities._of(data, columns, X.present, X.sample_ids)
 
     def transform(self, X: Any) -> Any:
         """Return `X` with every modality of every sample filled.
@@ -162,7 +213,84 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
             By `output`. A sample with nothing present gets the training means.
         """
         check_is_fitted(self)
-        filled = self._complete(check_modalities(self, X, reset=False))
+        known = self._known(X)
+        filled = self._complete(known, lambda name, rows: self.strategy_.fill(known[rows], name))
+        return self._formed(X, filled)
+
+    @available_if(_can("draw"))
+    def sample(self, X: Any, n_samples: int = 1) -> list[Any]:
+        """Fill by draws from the distribution of what is missing, given what is present.
+
+        Parameters
+        ----------
+        X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
+            The samples.
+        n_samples : int, default=1
+            How many draws.
+
+        Returns
+        -------
+        list
+            So many times what `transform` returns, each filled with another draw. What a sample lacks is drawn
+            together.
+        """
+        check_is_fitted(self)
+        known = self._known(X)
+        return [self._formed(X, self._complete(known, fill)) for fill in self._draws(known, n_samples)]
+
+    def _draws(self, known: Modalities, n_samples: int) -> Any:
+        """Yield what fills, once a draw."""
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples is {n_samples!r}; due is a whole number from 1 on.")
+        rng = np.random.default_rng(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        lacking = ~known.present.all(axis=1)
+        place, some = np.cumsum(lacking) - 1, known[np.flatnonzero(lacking)]
+        for _ in range(n_samples):
+            tables = self.strategy_.draw(some, rng) if len(some) else {}
+
+            def fill(name: str, rows: Any, tables: Any = tables) -> Any:
+                return tables[name][place[rows]] if name in tables else self.strategy_.fill(known[rows], name)
+
+            yield fill
+
+    def uncertainty(self, X: Any, n_samples: int = 20) -> dict[str, Any]:
+        """Return the standard deviation of what is filled.
+
+        Parameters
+        ----------
+        X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
+            The samples.
+        n_samples : int, default=20
+            Draws that it is taken from, where the strategy has no formula for it.
+
+        Returns
+        -------
+        dict of str to ndarray (n_samples, n_values)
+            By numeric modality; 0 where it is present.
+        """
+        check_is_fitted(self)
+        known = self._known(X)
+        if hasattr(self.strategy_, "spread"):
+            return self._laid_out(known, lambda name, rows: self.strategy_.spread(known[rows], name))
+        _can("draw")(self)
+        draws = [self._laid_out(known, fill) for fill in self._draws(known, n_samples)]
+        return {name: np.std([draw[name] for draw in draws], axis=0, ddof=1) for name in draws[0]}
+
+    def _laid_out(self, known: Modalities, fill: Fill) -> dict[str, Any]:
+        """Return dense tables of all samples, 0 where a modality is present."""
+        tables = {}
+        for name in self._single_fills:
+            rows = np.flatnonzero(~known.present[:, known.names.index(name)])
+            tables[name] = np.zeros((len(known), len(self._single_fills[name].means_)))
+            if len(rows):
+                tables[name][rows] = to_dense(fill(name, rows))
+        return tables
+
+    def _known(self, X: Any) -> Modalities:
+        """Read samples, embed them, and fill single NaN."""
+        return self._with_singles_filled(self._embed(check_modalities(self, X, reset=False)))
+
+    def _formed(self, X: Any, filled: Modalities) -> Any:
         output = "array" if output_container(self) != "default" else self.output
         if output == "array":
             return self._side_by_side(filled)
@@ -202,7 +330,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
             One a numeric modality.
         """
         check_is_fitted(self)
-        X = check_modalities(self, X, reset=False)
+        X = self._known(X)
         scores = {}
         for column, name in enumerate(X.names):
             if X.kind(name) not in NUMERIC:
@@ -211,30 +339,28 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
             if len(rows) < 2:
                 scores[name] = float("nan")
                 continue
-            known = self._with_singles_filled(X[rows])
-            truth = self._single_fills[name].transform(flat(known[name]))
-            truth = truth.toarray() if sparse.issparse(truth) else truth
+            known = X[rows]
+            truth = to_dense(self._single_fills[name].transform(flat(known[name])))
             hidden = known.present.copy()
             hidden[:, column] = False
             blind = Modalities._of(known._data, known._columns, hidden, known.sample_ids)
-            scores[name] = float(r2_score(truth, self.strategy_.fill(blind, name)))
+            scores[name] = float(r2_score(truth, to_dense(self.strategy_.fill(blind, name))))
         return scores
 
-    def _complete(self, X: Modalities) -> Modalities:
-        X = self._with_singles_filled(X)
+    def _complete(self, known: Modalities, fill: Fill) -> Modalities:
+        """Fill what is missing; what came is handed out as it came, but for single NaN."""
         data = {}
-        for column, name in enumerate(X.names):
-            values, gone = X[name], np.flatnonzero(~X.present[:, column])
-            if len(gone) and (name in self._single_fills or self.strategy == "knn"):
-                values = _put(values, gone, self.strategy_.fill(X[gone], name))
-            elif len(gone):
+        for name, present in zip(known.names, known.present.T):
+            data[name], gone = known[name], np.flatnonzero(~present)
+            if not len(gone):
+                continue
+            if name not in self._single_fills and not self.strategy_.copies:
                 raise ValueError(
-                    f"modality {name!r} is {X.kind(name)} and missing for {len(gone)} samples; strategy "
+                    f"modality {name!r} is {known.kind(name)} and missing for {len(gone)} samples; strategy "
                     f"{self.strategy!r} fills numbers alone. Use strategy='knn', which copies from the nearest sample."
                 )
-            data[name] = values
-        everything = np.ones_like(X.present)
-        return Modalities._of(data, X._columns, everything, X.sample_ids)
+            data[name] = _put(data[name], gone, fill(name, gone))
+        return Modalities._of(data, known._columns, np.ones_like(known.present), known.sample_ids)
 
     def _with_singles_filled(self, X: Modalities) -> Modalities:
         """Fill single NaN, so that what converts or compares the present modalities sees what is handed out."""
@@ -249,6 +375,8 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         several = isinstance(X, (Modalities, Mapping)) or hasattr(X, "obs_names")
         if several and not sparse.issparse(X):  # a dok_matrix is a dict as well
             return filled
+        if self.encoders is not None:
+            return self._side_by_side(filled)
         if isinstance(X, pd.DataFrame):
             return self._like_frame(X, filled)
         if not isinstance(self.modalities, Mapping):
@@ -308,7 +436,8 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
             ``modality__column``; the columns' own names where `X` is one table.
         """
         check_is_fitted(self)
-        if list(self.modality_names_in_) == [SINGLE] and len(self._modality_specs_[SINGLE].shape) == 1:
+        one_table = list(self.modality_names_in_) == [SINGLE] and len(self._modality_specs_[SINGLE].shape) == 1
+        if one_table and self.encoders is None:
             return check_feature_names_in(self, input_features)
         return np.array(self._output_names, dtype=object)
 

@@ -10,7 +10,8 @@ from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skfusion import EarlyFusionTransformer, JointFusionRegressor, Modalities, ModalityImputer, _imputation
+from skfusion import EarlyFusionTransformer, JointFusionRegressor, Modalities, ModalityImputer
+from skfusion.imputation import Conversion, Neighbors
 
 SINGLE_NAN = pytest.mark.filterwarnings("ignore:single values are missing")
 
@@ -70,7 +71,7 @@ def nearest_by_hand(X, new, name, k):
 @pytest.mark.parametrize("k", [1, 3, 100])
 def test_neighbours_are_those_nearest_by_what_both_have(k):
     X, new = tables(share=0.5), tables(40, seed=1, share=0.5)
-    filled = ModalityImputer("knn", n_neighbors=k).fit(X).transform(new)
+    filled = ModalityImputer(Neighbors(k)).fit(X).transform(new)
     assert_only_gaps_were_filled(filled, new)
     for name in X:
         np.testing.assert_allclose(filled[name], nearest_by_hand(X, new, name, k), rtol=1e-5)
@@ -83,7 +84,7 @@ def test_neighbours_that_cannot_be_compared_are_none():
         "b": np.array([[nan], [nan], [5.0], [6.0]]),
         "c": np.array([[10.0], [20.0], [1000.0], [2000.0]]),
     }
-    fitted = ModalityImputer("knn", n_neighbors=4).fit(X)
+    fitted = ModalityImputer(Neighbors(4)).fit(X)
     filled = fitted.transform({"a": [[0.1], [nan]], "b": [[nan], [5.1]]})
     np.testing.assert_allclose(filled["c"], [[15.0], [1500.0]])
 
@@ -92,7 +93,7 @@ def test_the_nearest_of_duplicates_is_the_duplicate_to_the_bit():
     X = {name: np.nan_to_num(values, nan=1.5) for name, values in tables(share=0.0).items()}
     rows = [4, 17, 17, 59]
     new = {"a": X["a"][rows], "c": X["c"][rows]}
-    filled = ModalityImputer("knn", n_neighbors=1).fit(X).transform(new)
+    filled = ModalityImputer(Neighbors(1)).fit(X).transform(new)
     np.testing.assert_array_equal(filled["b"], X["b"][rows])
 
 
@@ -102,27 +103,19 @@ def test_nothing_is_copied_from_the_samples_that_are_filled():
     new["b"] += 1e6
     twin = {name: np.r_[values, values] for name, values in new.items()}
     twin["b"][30:] = np.nan
-    filled = ModalityImputer("knn", n_neighbors=1).fit(X).transform(twin)
+    filled = ModalityImputer(Neighbors(1)).fit(X).transform(twin)
     assert filled["b"][30:].max() < 100
     np.testing.assert_array_equal(filled["b"][:30], new["b"])
-    alone = ModalityImputer("knn", n_neighbors=1).fit(X).transform({"a": new["a"], "c": new["c"]})
+    alone = ModalityImputer(Neighbors(1)).fit(X).transform({"a": new["a"], "c": new["c"]})
     np.testing.assert_array_equal(filled["b"][30:], alone["b"])
-
-
-def test_chunks_of_distances_change_nothing(monkeypatch):
-    X, new = tables(), tables(40, seed=1)
-    whole = ModalityImputer("knn").fit(X).transform(new)
-    monkeypatch.setattr(_imputation, "_CHUNK", 100)
-    parts = ModalityImputer("knn").fit(X).transform(new)
-    for name in X:
-        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-12)
 
 
 @pytest.mark.parametrize("strategy", ["knn", "mean", "zero", "conversion"])
 def test_a_sample_with_nothing_present_gets_the_training_means(strategy):
     X = tables(share=0.0)
-    quick = JointFusionRegressor(n_hidden=8, n_latent=4, max_epochs=1, device="cpu", random_state=0)
-    fitted = ModalityImputer(strategy, estimator=quick).fit(X)
+    if strategy == "conversion":
+        strategy = Conversion(estimator=JointFusionRegressor(n_hidden=8, n_latent=4, max_epochs=1, device="cpu"))
+    fitted = ModalityImputer(strategy).fit(X)
     filled = fitted.transform({name: np.full((2, values.shape[1]), np.nan) for name, values in X.items()})
     for name, values in X.items():
         due = np.zeros(values.shape[1]) if strategy == "zero" else values.mean(axis=0)
@@ -142,7 +135,7 @@ def linear_pair(n_samples, seed):
 @pytest.mark.parametrize("source", ["all", "pairs"])
 def test_networks_come_close_to_least_squares_on_a_linear_pair(source):
     X, new = linear_pair(400, 0), linear_pair(300, 1)
-    fitted = ModalityImputer("conversion", source=source, device="cpu", random_state=0).fit(X)
+    fitted = ModalityImputer(Conversion(source), device="cpu", random_state=0).fit(X)
     filled = fitted.transform({"a": new["a"]})
     least_squares = LinearRegression().fit(X["a"], X["b"]).predict(new["a"])
     assert r2_score(new["b"], filled["b"]) >= 0.95 * r2_score(new["b"], least_squares)
@@ -157,7 +150,7 @@ OLS = make_pipeline(EarlyFusionTransformer(), LinearRegression())
 
 def test_each_pair_has_a_converter_of_its_own_whose_conversions_are_averaged():
     X, new = tables(80), tables(30, seed=1)
-    filled = ModalityImputer(source="pairs", estimator=OLS).fit(X).transform(new)
+    filled = ModalityImputer(Conversion("pairs", estimator=OLS)).fit(X).transform(new)
     assert_only_gaps_were_filled(filled, new)
     for name in X:
         parts = []
@@ -179,11 +172,11 @@ def test_each_pair_has_a_converter_of_its_own_whose_conversions_are_averaged():
 def test_one_converter_a_modality_sees_all_the_others_at_once():
     X = tables(80, share=0.0)
     X["c"] = X["a"][:, :2] - X["b"][:, :2]
-    fitted = ModalityImputer(source="all", estimator=OLS).fit(X)
+    fitted = ModalityImputer(Conversion("all", estimator=OLS)).fit(X)
     new = tables(30, seed=1, share=0.0)
     filled = fitted.transform({"a": new["a"], "b": new["b"]})
     np.testing.assert_allclose(filled["c"], new["a"][:, :2] - new["b"][:, :2], atol=1e-8)
-    alone = ModalityImputer(source="pairs", estimator=OLS).fit(X).transform({"a": new["a"], "b": new["b"]})
+    alone = ModalityImputer(Conversion("pairs", estimator=OLS)).fit(X).transform({"a": new["a"], "b": new["b"]})
     assert np.abs(alone["c"] - filled["c"]).max() > 0.5
 
 
@@ -193,7 +186,7 @@ def test_conversion_to_wide_csr_goes_through_components_and_stays_csr():
     share = rng.dirichlet(np.ones(3), size=150)
     counts = sparse.csr_matrix(rng.poisson(share @ topics).astype(np.float32))
     X = Modalities({"rna": counts, "protein": share + 0.01 * rng.normal(size=(150, 3))})
-    fitted = ModalityImputer(estimator=OLS, random_state=0).fit(X[:100])
+    fitted = ModalityImputer(Conversion(estimator=OLS), random_state=0).fit(X[:100])
     filled = fitted.transform(X[100:].select(["protein"]))
     assert filled["rna"].format == "csr"
     due = share[100:] @ topics
@@ -209,7 +202,7 @@ def test_a_modality_that_nobody_has_together_with_another_gets_its_mean():
         "a": np.r_[np.arange(10.0), np.full(10, np.nan)][:, None],
         "b": np.r_[np.full(10, np.nan), np.arange(10.0)][:, None],
     }
-    filled = ModalityImputer(estimator=OLS).fit(X).transform({"a": [[3.0]]})
+    filled = ModalityImputer(Conversion(estimator=OLS)).fit(X).transform({"a": [[3.0]]})
     np.testing.assert_allclose(filled["b"], [[4.5]])
 
 
@@ -218,7 +211,7 @@ def test_a_modality_that_nobody_has_together_with_another_gets_its_mean():
 
 def test_a_score_is_r2_of_each_modality_filled_from_the_others():
     X, new = tables(80, share=0.0), tables(40, seed=1)
-    fitted = ModalityImputer(estimator=OLS).fit(X)
+    fitted = ModalityImputer(Conversion(estimator=OLS)).fit(X)
     scores = fitted.score_modalities(new)
     for name, values in new.items():
         known = ~np.isnan(values[:, 0])
@@ -418,11 +411,11 @@ def test_a_frame_with_categories_comes_back_with_its_dtypes():
 # Errors
 
 
-@pytest.mark.parametrize("strategy", ["mean", "zero", "conversion"])
+@pytest.mark.parametrize("strategy", ["mean", "zero", "linear", "factor"])
 def test_strategies_for_numbers_raise_what_copies_text(strategy):
     X = with_texts()
     del X["tokens"], X["person"]
-    fitted = ModalityImputer(strategy, estimator=OLS).fit({**X, "b": X["a"] + 1})
+    fitted = ModalityImputer(strategy).fit({**X, "b": X["a"] + 1})
     assert fitted.transform({**X, "b": X["a"]})["text"].tolist() == ["calm", "quiet", "loud", "noisy"]
     with pytest.raises(
         ValueError,
@@ -441,11 +434,12 @@ def test_an_array_of_text_raises_its_name():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"strategy": "median"}, "'strategy' parameter .*Got 'median'"),
-        ({"source": "some"}, "'source' parameter .*Got 'some'"),
+        ({"strategy": "median"}, r"strategy is 'median'; due is one of \['conversion', .*'zero'\]"),
+        ({"strategy": StandardScaler()}, "'strategy' parameter .*implementing 'fit' and 'fill'"),
+        ({"strategy": Conversion("some")}, "'source' parameter .*Got 'some'"),
+        ({"strategy": Neighbors(0)}, r"'n_neighbors' parameter .*range \[1, inf\)"),
+        ({"strategy": Conversion(estimator=StandardScaler())}, "'estimator' parameter .*implementing 'fit' and 'pred"),
         ({"output": "frame"}, "'output' parameter .*Got 'frame'"),
-        ({"n_neighbors": 0}, r"'n_neighbors' parameter .*range \[1, inf\)"),
-        ({"estimator": StandardScaler()}, "'estimator' parameter .*implementing 'fit' and 'predict'"),
     ],
 )
 def test_parameters_that_make_no_sense_raise(params, message):

@@ -1,0 +1,120 @@
+"""What the strategies with a generative network share: the table they work on, and how draws become values."""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from typing import Any, Self
+
+import numpy as np
+
+from skfusion.imputation.strategy import Settings, Strategy
+from skfusion.imputation.tables import Targets
+from skfusion.modalities import Modalities
+
+Noise = Callable[[Any, int], Any]
+"""Standard normal noise (n, width) for a tensor of n samples."""
+
+
+def own_noise(x: Any, width: int) -> Any:
+    """Return other noise for each sample."""
+    return x.new_empty(len(x), width).normal_()
+
+
+def shared_noise(x: Any, width: int, sign: int) -> Any:
+    """Return the same noise for all samples, times `sign`."""
+    return sign * x.new_empty(1, width).normal_().expand(len(x), -1)
+
+
+class Generative(Strategy):
+    """Base of strategies that draw missing modalities from a network's conditional distribution.
+
+    A subclass trains `network_` in `_train` and draws tables in `_generate`. What is filled is the mean of `n_draws`
+    draws, unless `_mean` knows better.
+    """
+
+    n_components: int | None
+    network_: Any
+    n_draws = 1
+
+    def fit(self, X: Modalities, names: list[str], settings: Settings) -> Self:
+        """Train the network on all samples, from each whatever it has."""
+        from skfusion.imputation.networks import Layout, to_tensors
+        from skfusion.training.device import resolve_device, seeded
+
+        self.targets_ = Targets(self.n_components).fit(X, names, settings.seed)
+        self.seed_, self.device_ = settings.seed, resolve_device(settings.device)
+        tables, present = self._tables(X)
+        several = present.sum(axis=1) > 1
+        if len(names) < 2 or several.sum() < 2:
+            # Nothing was ever seen together with anything else: there is nothing to condition on.
+            self.network_ = None
+            return self
+        with seeded(self.seed_, self.device_):
+            self.layout_ = Layout([table.shape[1] for table in tables], self.device_)
+            rows = np.flatnonzero(several)
+            table, there = to_tensors([table[rows] for table in tables], present[rows], self.device_)
+            low, high = table.amin(dim=0), table.amax(dim=0)
+            # What a network has not learnt well it may send anywhere; data do not go there.
+            self.range_ = (low - (high - low) / 2, high + (high - low) / 2)
+            self.network_ = self._train(table, there, settings.verbose)
+        return self
+
+    def _train(self, table: Any, present: Any, verbose: int) -> Any:
+        raise NotImplementedError
+
+    def _generate(self, table: Any, given: Any, noise: Noise) -> Any:
+        """Return a draw (n, D) of every column, given the modalities `given` (n, M); others are zero in `table`."""
+        raise NotImplementedError
+
+    def _tables(self, X: Modalities) -> tuple[list[Any], Any]:
+        names = list(self.targets_.codes_)
+        return [self.targets_.encode(X, name) for name in names], X.present[:, [X.names.index(n) for n in names]]
+
+    def _given(self, X: Modalities, hidden: str | None) -> Any:
+        """Return all but `hidden` as tensors (n, D) and (n, M)."""
+        from skfusion.imputation.networks import to_tensors
+
+        tables, present = self._tables(X)
+        if hidden is not None:
+            m = list(self.targets_.codes_).index(hidden)
+            present = present & (np.arange(present.shape[1]) != m)
+            tables[m] = np.zeros_like(tables[m])
+        return to_tensors(tables, present, self.device_)
+
+    def _draw_tables(self, X: Modalities, hidden: str | None, seed: int, noise: Noise) -> list[Any]:
+        """Return a draw given everything but `hidden`, as tables by modality."""
+        import torch
+
+        from skfusion.training.device import seeded
+
+        with seeded(seed, self.device_), torch.no_grad():
+            table, given = self._given(X, hidden)
+            drawn = self._generate(table, given, noise).clamp(*self.range_).double()
+        return [part.cpu().numpy() for part in self.layout_.split(drawn)]
+
+    def fill(self, X: Modalities, name: str) -> Any:
+        """Return the conditional mean (n_samples, n_values): by formula where there is one, else of some draws."""
+        out = np.tile(self.targets_.means[name], (len(X), 1))
+        rows = np.flatnonzero(X.present[:, np.array(X.names) != name].any(axis=1))
+        if self.network_ is not None and len(rows):
+            out[rows] = self.targets_.decode(name, self._mean(X[rows], name))
+        return out
+
+    def _mean(self, X: Modalities, name: str) -> Any:
+        m = list(self.targets_.codes_).index(name)
+        # Noise and its negative, the same for all samples: what is filled depends on a sample alone, and what is odd
+        # in the noise cancels out.
+        pairs = (
+            self._draw_tables(X, name, self.seed_ + pair, partial(shared_noise, sign=sign))[m]
+            for pair in range((self.n_draws + 1) // 2)
+            for sign in (1, -1)
+        )
+        return np.mean(list(islice(pairs, self.n_draws)), axis=0)
+
+    def draw(self, X: Modalities, rng: np.random.Generator) -> dict[str, Any]:
+        """Return a joint draw of all numeric modalities, given those present."""
+        if self.network_ is None:
+            return {name: self.fill(X, name) for name in self.targets_.codes_}
+        seed = int(rng.integers(np.iinfo(np.int32).max))
+        tables = self._draw_tables(X, None, seed, own_noise)
+        return {name: self.targets_.decode(name, table) for name, table in zip(self.targets_.codes_, tables)}

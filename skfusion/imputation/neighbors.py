@@ -1,0 +1,129 @@
+"""Filling from the nearest training samples."""
+
+from typing import Any, Self
+
+import numpy as np
+from scipy import sparse
+from sklearn.neighbors import NearestNeighbors
+
+from skfusion._compat import integer, options
+from skfusion.imputation.strategy import Settings, Strategy
+from skfusion.imputation.tables import NUMERIC, Sources, flat, patterns
+from skfusion.modalities import Modalities
+from skfusion.modalities.kinds import take
+from skfusion.preprocessing import MeanFill
+
+
+class Neighbors(Strategy):
+    """The nearest training samples that have the modality: their mean, or one of them.
+
+    The distance is the mean squared difference of the standardised values over the modalities that both have. Texts and
+    category tables are copied from the nearest one.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=5
+        How many; 1 copies the nearest.
+    pick : {"mean", "random"}, default="mean"
+        The mean of the nearest, or one of them at random. `sample` always draws one.
+
+    Notes
+    -----
+    Samples are compared a pair of patterns at a time, so that each comparison is an ordinary nearest-neighbour search;
+    no matrix of all distances is held.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfusion import ModalityImputer
+    >>> from skfusion.imputation import Neighbors
+    >>> X = {"a": np.array([[1.0], [3.0], [4.0]]), "b": np.array([[10.0], [30.0], [np.nan]])}
+    >>> ModalityImputer(Neighbors(n_neighbors=1)).fit_transform(X)["b"].ravel()
+    array([10., 30., 30.])
+    """
+
+    _parameter_constraints = {"n_neighbors": [integer(1)], "pick": [options("mean", "random")]}
+    copies = True
+
+    def __init__(self, n_neighbors: int = 5, *, pick: str = "mean") -> None:
+        self.n_neighbors = n_neighbors
+        self.pick = pick
+
+    def fit(self, X: Modalities, names: list[str], settings: Settings) -> Self:
+        """Keep the training samples, and learn the scaling."""
+        self.sources_ = Sources().fit(X, settings.seed)
+        self.X_, self.names_, self.seed_ = X, names, settings.seed
+        self.scaled_ = self._scaled(X)
+        self.values_, self.means_ = {}, {}
+        for name in names:
+            if X.kind(name) in NUMERIC:
+                # A missing row may hold anything, and is never a donor.
+                fill = MeanFill().fit(flat(take(X[name], self._donors(name))))
+                self.values_[name] = fill.transform(flat(take(X[name], self._donors(name))))
+                self.means_[name] = fill.means_
+        return self
+
+    def _scaled(self, X: Modalities) -> dict[str, Any]:
+        return {name: table.astype(np.float32) for name, table in self.sources_.encode(X).items()}
+
+    def _donors(self, name: str) -> Any:
+        return np.flatnonzero(self.X_.present[:, self.X_.names.index(name)])
+
+    def fill(self, X: Modalities, name: str) -> Any:
+        """Return (n_samples, n_values), or rows of the modality where it is not numeric."""
+        if self.pick == "random" and name in self.values_:
+            return self._draw(X, name, np.random.default_rng(self.seed_))
+        nearest, known = self._nearest(X, name, self.n_neighbors if name in self.values_ else 1)
+        if name not in self.values_:
+            return take(self.X_[name], self._donors(name)[nearest[:, 0]])
+        weights = known / np.maximum(known.sum(axis=1, keepdims=True), 1)
+        return self._average(name, nearest, weights)
+
+    def draw(self, X: Modalities, rng: np.random.Generator) -> dict[str, Any]:
+        """Return one of the nearest by chance, a modality at a time."""
+        return {name: self._draw(X, name, rng) for name in self.values_}
+
+    def _draw(self, X: Modalities, name: str, rng: np.random.Generator) -> Any:
+        nearest, known = self._nearest(X, name, self.n_neighbors)
+        chosen = np.where(known, rng.random(known.shape), -1).argmax(axis=1)
+        one = np.zeros(known.shape)
+        one[np.arange(len(one)), chosen] = known[np.arange(len(one)), chosen]
+        return self._average(name, nearest, one)
+
+    def _average(self, name: str, nearest: Any, weights: Any) -> Any:
+        """Return the weighted mean of donors; the training mean where no donor could be compared."""
+        n_samples, k = nearest.shape
+        ends = np.arange(0, n_samples * k + 1, k)
+        values = self.values_[name]
+        mean = sparse.csr_matrix((weights.ravel(), nearest.ravel(), ends), (n_samples, values.shape[0])) @ values
+        alone = weights.sum(axis=1) == 0
+        if not alone.any():
+            return mean
+        prior = np.where(alone[:, None], self.means_[name], 0)
+        return mean + (sparse.csr_matrix(prior) if sparse.issparse(mean) else prior)
+
+    def _nearest(self, X: Modalities, name: str, n_neighbors: int) -> tuple[Any, Any]:
+        """Positions of the nearest donors (n_samples, k), nearest first, and whether each could be compared at all."""
+        others = [other for other in X.names if other != name]
+        columns = [X.names.index(other) for other in others]
+        donors = self._donors(name)
+        k = min(n_neighbors, len(donors))
+        queries = self._scaled(X)
+        nearest, known = np.zeros((len(X), k), dtype=np.intp), np.zeros((len(X), k), dtype=bool)
+        for given, rows in patterns(X.present[:, columns]):
+            distance, position = np.full((len(rows), k), np.inf), np.zeros((len(rows), k), dtype=np.intp)
+            for has, group in patterns(self.X_.present[np.ix_(donors, columns)] & np.array(given, dtype=bool)):
+                shared = [other for other, both in zip(others, has) if both]
+                if not shared:
+                    continue
+                search = NearestNeighbors(algorithm="brute", metric="sqeuclidean")
+                search.fit(np.hstack([self.scaled_[other][donors[group]] for other in shared]))
+                query = np.hstack([queries[other][rows] for other in shared])
+                near, found = search.kneighbors(query, min(k, len(group)))
+                # The groups are few: each leaves the k nearest so far.
+                distance = np.hstack([distance, near / query.shape[1]])
+                position = np.hstack([position, group[found]])
+                order = np.argsort(distance, axis=1, kind="stable")[:, :k]
+                distance, position = (np.take_along_axis(part, order, axis=1) for part in (distance, position))
+            nearest[rows], known[rows] = position, np.isfinite(distance)
+        return nearest, known

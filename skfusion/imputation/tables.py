@@ -1,0 +1,155 @@
+"""Modalities as dense tables: what strategies compute from, and what they can turn back into values."""
+
+import math
+from typing import Any, Self
+
+import numpy as np
+from scipy import sparse
+from sklearn.decomposition import PCA, TruncatedSVD
+
+from skfusion.modalities import Modalities
+from skfusion.modalities.kinds import Values
+from skfusion.preprocessing import (
+    N_COMPONENTS,
+    WIDE,
+    FittedOnPresent,
+    MeanFill,
+    present_rows,
+    table_preprocessor,
+    to_dense,
+)
+
+NUMERIC = ("dense", "sparse", "sequence", "image", "volume")
+
+
+def flat(values: Values) -> Any:
+    """Numeric values (n_samples, …) as a table (n_samples, n_values); CSR stays CSR."""
+    return values if sparse.issparse(values) else np.asarray(values).reshape(len(values), math.prod(values.shape[1:]))
+
+
+class Sources:
+    """Every modality, of any kind, as a standardised table to predict from; a missing row is zero, the mean."""
+
+    def fit(self, X: Modalities, seed: int) -> Self:
+        """Learn the preprocessing of each modality from the rows that have it."""
+        self.tables_ = {}
+        for name, present in zip(X.names, X.present.T):
+            rows = present_rows(X[name], present)
+            self.tables_[name] = FittedOnPresent(table_preprocessor(name, rows, project=True, random_state=seed), rows)
+        return self
+
+    def encode(self, X: Modalities) -> dict[str, Any]:
+        """Return dense tables (n_samples, n_columns) by modality."""
+        return {
+            name: to_dense(self.tables_[name].apply(X[name], present)) for name, present in zip(X.names, X.present.T)
+        }
+
+
+class Targets:
+    """Numeric modalities as standardised tables that can be turned back into values.
+
+    Parameters
+    ----------
+    n_components : int or None, default=None
+        Wider tables are projected to so many principal components, all divided by one scale; None projects wide CSR
+        alone.
+    """
+
+    def __init__(self, n_components: int | None = None) -> None:
+        self.n_components = n_components
+
+    def fit(self, X: Modalities, names: list[str], seed: int) -> Self:
+        """Learn means, scales and components of the modalities `names` from the rows that have them."""
+        self.codes_ = {
+            name: _Code(self.n_components, seed).fit(flat(present_rows(X[name], X.present[:, X.names.index(name)])))
+            for name in names
+        }
+        return self
+
+    @property
+    def means(self) -> dict[str, Any]:
+        """The mean of each value, (n_values,) by modality."""
+        return {name: code.fill.means_ for name, code in self.codes_.items()}
+
+    def by_value(self, name: str) -> bool:
+        """Whether each column is a value, so that nothing was projected."""
+        return self.codes_[name].projection is None
+
+    def encode(self, X: Modalities, name: str) -> Any:
+        """Return (n_samples, n_columns) float64; zeros where the modality is missing."""
+        code, present = self.codes_[name], X.present[:, X.names.index(name)]
+        there = code.encode(flat(present_rows(X[name], present)))
+        if present.all():
+            return there
+        out = np.zeros((len(X), there.shape[1]))
+        out[present] = there
+        return out
+
+    def decode(self, name: str, table: Any) -> Any:
+        """Return the values (n_samples, n_values) of a table (n_samples, n_columns)."""
+        return self.codes_[name].decode(table)
+
+    def decode_spread(self, name: str, deviation: Any) -> Any:
+        """Return the standard deviations of values from those of independent columns."""
+        return self.codes_[name].decode_spread(deviation)
+
+
+class _Code:
+    """One table, standardised and projected where it is wide."""
+
+    def __init__(self, n_components: int | None, seed: int) -> None:
+        self.n_components, self.seed = n_components, seed
+
+    def fit(self, values: Any) -> Self:
+        n_samples, width = values.shape
+        self.fill = MeanFill().fit(values)
+        values = self.fill.transform(values)
+        limit = self.n_components or (N_COMPONENTS if sparse.issparse(values) and width > WIDE else width)
+        n_components = min(limit, n_samples - 1, width)
+        self.projection: Any = None
+        self.mean, self.scale = self.fill.means_, np.ones(1)
+        if sparse.issparse(values) and width > WIDE:
+            self.mean = np.zeros(width)
+            if 0 < n_components < width:
+                self.projection = TruncatedSVD(n_components, random_state=self.seed).fit(values)
+        else:
+            values = to_dense(values).astype(np.float64)
+            spread = values.std(axis=0)
+            # Rounding leaves a constant column with a spread just above 0.
+            self.scale = np.where(spread > 1e-12 * np.abs(self.mean), spread, 1.0)
+            if 0 < n_components < width:
+                self.projection = PCA(n_components, random_state=self.seed).fit((values - self.mean) / self.scale)
+        self.shift, self.unit = 0.0, 1.0
+        if self.projection is not None:
+            table = self._project(values)
+            self.shift = table.mean(axis=0)
+            self.unit = float(np.sqrt(np.mean(np.square(table - self.shift)))) or 1.0
+        return self
+
+    def _project(self, values: Any) -> Any:
+        if not sparse.issparse(values) or self.projection is None:
+            values = (to_dense(values).astype(np.float64) - self.mean) / self.scale
+        return values if self.projection is None else self.projection.transform(values)
+
+    def encode(self, values: Any) -> Any:
+        return (self._project(self.fill.transform(values)) - self.shift) / self.unit
+
+    def decode(self, table: Any) -> Any:
+        table = np.asarray(table, dtype=np.float64) * self.unit + self.shift
+        if self.projection is not None:
+            table = self.projection.inverse_transform(table)
+        return table * self.scale + self.mean
+
+    def decode_spread(self, deviation: Any) -> Any:
+        deviation = np.asarray(deviation) * self.unit
+        if self.projection is not None:
+            deviation = np.sqrt(np.square(deviation) @ np.square(self.projection.components_))
+        return deviation * self.scale
+
+
+def patterns(present: Any) -> list[tuple[tuple[bool, ...], Any]]:
+    """Return each pattern of `present` (n_samples, n_modalities) that occurs, with its rows."""
+    if not len(present):
+        return []
+    found, group = np.unique(present, axis=0, return_inverse=True)
+    return [(tuple(map(bool, pattern)), np.flatnonzero(group.ravel() == i)) for i, pattern in enumerate(found)]
