@@ -269,7 +269,7 @@ def subset_by_subset(module, tokens, present):
         means = module.block(torch.cat([x[m] for m in subset], 1)).unflatten(1, (len(subset), -1)).mean(2)
         parts = [F.normalize(module.outs[m](mean), dim=-1) for m, mean in zip(subset, means.unbind(1))]
         embedding = sum(parts) / len(subset)
-        found["+".join(list(tokens)[m] for m in subset)] = embedding
+        found[tuple(list(tokens)[m] for m in subset)] = embedding
         if len(subset) == 2:
             largest.append(embedding)
     return {"fusion": module.refine(sum(largest) / len(largest)), **found}

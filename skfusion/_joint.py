@@ -179,13 +179,16 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
                 label_smoothing=getattr(self, "label_smoothing", 0.0),
                 balance=self.balance,
             )
-            of_fusion = [
-                resolve("objectives", name, OBJECTIVES)(n_classes=network.n_classes, n_latent=self.n_latent)
-                for name in getattr(network.fusion, "objectives", ())
-            ]
+            given = [copy.deepcopy(objective) for objective in self.objectives or ()]
+            of_fusion = [resolve("objectives", name, OBJECTIVES) for name in getattr(network.fusion, "objectives", ())]
+            # One that was given stands in for the fusion's own of its class.
+            own = [made() for made in of_fusion if not any(isinstance(objective, made) for objective in given)]
+            for objective in (*own, *given):
+                if hasattr(objective, "prepare"):
+                    objective.prepare(network.n_classes, self.n_latent)
             self.net_ = FusionNet(
                 network,
-                [supervised, *of_fusion, *(copy.deepcopy(o) for o in self.objectives or ())],
+                [supervised, *own, *given],
                 seed=seed,
                 optimizer=self.optimizer,
                 weight_decay=self.weight_decay,

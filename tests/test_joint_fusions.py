@@ -9,14 +9,30 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skfusion import JointFusionClassifier, JointFusionRegressor, Modalities
 from skfusion.datasets import load_basic_motions, load_handwritten
+from skfusion.encoders import Identity, Patches
 from skfusion.encoders.batch import Tokens
 from skfusion.encoders.transformer import attention_weights
-from skfusion.fusion import FUSIONS, Concat, EarlyConcat, Zorro
+from skfusion.fusion import (
+    FUSIONS,
+    Attention,
+    Bottleneck,
+    Concat,
+    EarlyConcat,
+    EverythingAtOnce,
+    LowRank,
+    MixtureOfExperts,
+    OptimalTransport,
+    Zorro,
+)
 from skfusion.fusion.network import drop_tokens
+from skfusion.training import attention as looking
 
 SMALL = {"n_hidden": 8, "n_latent": 8, "dropout_rate": 0.1, "max_epochs": 2, "device": "cpu", "random_state": 0}
 EVERY = pytest.mark.parametrize("fusion", FUSIONS)
@@ -424,6 +440,19 @@ def test_maps_of_many_samples_come_in_order(fusion):
     np.testing.assert_allclose(maps[1020:], last, atol=1e-5)
 
 
+def test_maps_are_made_a_few_samples_at_a_time(monkeypatch):
+    # Weights of all layers are kept until a chunk is through, and grow with the square of the tokens.
+    sizes, by_modality = [], looking.by_modality
+    monkeypatch.setattr(
+        looking, "by_modality", lambda record, n: sizes.append(len(record.weights)) or by_modality(record, n)
+    )
+    rng = np.random.default_rng(0)
+    model = fitted("early_concat")
+    maps = model.attention_maps({name: rng.normal(size=(1040, 6)) for name in "abc"}).maps
+    assert len(maps) == 1040
+    assert max(sizes) == 64
+
+
 def test_maps_of_an_unfitted_estimator_raise():
     with pytest.raises(NotFittedError):
         classifier(fusion="zorro").attention_maps(three_tables()[0])
@@ -533,6 +562,51 @@ def test_fusions_are_searched_by_name_by_class_and_as_partials():
     assert search.predict(Modalities(X)).shape == (60,)
 
 
+@pytest.mark.parametrize(
+    ("fusion", "message"),
+    [
+        (partial(LowRank, rank=0), "rank is 0; due is a whole number of at least 1"),
+        (partial(LowRank, rank=2.5), "rank is 2.5; due is a whole number"),
+        (partial(MixtureOfExperts, n_experts=0), "n_experts is 0; due is a whole number of at least 1"),
+        (partial(MixtureOfExperts, n_active=-1), "n_active is -1; due is a whole number of at least 1"),
+        (partial(Zorro, n_fusion_tokens=0), "n_fusion_tokens is 0; due is a whole number of at least 1"),
+        (partial(Zorro, n_fusion_tokens=True), "n_fusion_tokens is True; due is a whole number"),
+        (partial(Bottleneck, n_fusion_tokens=-1), "n_fusion_tokens is -1; due is a whole number of at least 0"),
+        (partial(OptimalTransport, epsilon=0.0), "epsilon is 0.0; due is a number above 0"),
+        (partial(OptimalTransport, epsilon=float("nan")), "epsilon is nan; due is a number above 0"),
+        (partial(OptimalTransport, n_iter=0), "n_iter is 0; due is a whole number of at least 1"),
+        (partial(EverythingAtOnce, max_subset=0), "max_subset is 0; due is a whole number of at least 1"),
+        (partial(Attention, n_heads=0), "n_heads=0 does not divide n_latent=8; due is a divisor"),
+        (partial(EarlyConcat, n_heads=0), "n_heads=0 does not divide n_latent=8; due is a divisor"),
+    ],
+)
+def test_an_option_out_of_bounds_says_what_is_due(fusion, message):
+    with pytest.raises(ValueError, match=message):
+        classifier(fusion=fusion).fit(*tables())
+
+
+@pytest.mark.parametrize("encoder", [partial(Patches, patch_sise=2), partial(Identity, patch_sise=2)])
+def test_a_mistyped_option_of_an_encoder_raises(encoder):
+    with pytest.raises(TypeError, match=rf"{encoder.func.__name__} has no parameter 'patch_sise'; due is one of \["):
+        classifier(encoders={"a": encoder}).fit(*tables())
+    # What every encoder is handed it takes, whether it uses it or not.
+    assert classifier(encoders={"a": partial(encoder.func, n_hidden=4)}).fit(*tables()).n_iter_ == 2
+
+
+def test_an_option_without_a_star_before_it_can_be_set():
+    class Doubled(Concat):
+        def __init__(self, widths, n_latent, factor=1.0, **options):
+            super().__init__(widths, n_latent, **options)
+            self.factor = factor
+
+    model = classifier(fusion=partial(Doubled, factor=2.0)).fit(*tables())
+    assert model.network_.fusion.factor == 2.0
+    with pytest.raises(
+        TypeError, match=r"Doubled has no parameter 'widhts'; due is one of \['dropout_rate', 'factor', "
+    ):
+        classifier(fusion=partial(Doubled, widhts=2)).fit(*tables())
+
+
 @EVERY
 def test_heads_that_do_not_divide_the_width_raise_both_numbers(fusion):
     X, y = tables()
@@ -589,6 +663,31 @@ def test_every_fusion_is_searched_over_on_tables(names):
     X, y = load_handwritten(return_X_y=True)
     rows = np.arange(0, 2000, 20)
     all_fusions(X[rows].select(names), y[rows])
+
+
+def test_every_fusion_is_searched_over_on_tables_and_sequences_together():
+    rng = np.random.default_rng(0)
+    X, y = tables(30)
+    X["s"] = rng.normal(size=(30, 6, 2)) + y[:, None, None]
+    X["s"][::2, 4:] = np.nan
+    X["s"][3] = np.nan
+    all_fusions(Modalities(X), y, max_epochs=1, encoders={"s": "steps"}, modality_dropout=0.2, unimodal_heads=True)
+
+
+@EVERY
+def test_what_one_of_three_sequences_knows_is_found_in_the_fused_embedding_of_it_alone(fusion):
+    rng = np.random.default_rng(0)
+    y = np.arange(600) % 3
+    X = {name: rng.normal(size=(600, 4, 3)) + 1.2 * np.eye(3)[(y + k) % 3][:, None] for k, name in enumerate("abc")}
+    train, test = slice(0, 300), slice(300, None)
+    model = classifier(fusion=fusion, encoders="steps", n_latent=16, lr=0.02, max_epochs=8, batch_size=64)
+    model.fit({name: values[train] for name, values in X.items()}, y[train])
+    for name, values in X.items():
+        steps = values.mean(axis=1)
+        own = LogisticRegression().fit(steps[train], y[train]).score(steps[test], y[test])
+        embedded = model.transform({name: values})
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(embedded[train], y[train])
+        assert probe.score(embedded[test], y[test]) > 0.9 * own
 
 
 @EVERY

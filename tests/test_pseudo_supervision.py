@@ -1,17 +1,20 @@
 """Unseen combinations: supervision by what each modality says, and what training on modalities apart is good for."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.base import clone
 from sklearn.metrics import log_loss
 from skorch.callbacks import Callback
 from torch import nn
 
 from skfusion import JointFusionClassifier, JointFusionRegressor
-from skfusion.fusion import FusionOutput
+from skfusion.encoders.batch import Tokens
+from skfusion.fusion import FusionOutput, Unseen
 from skfusion.objectives import PseudoSupervision
 from skfusion.objectives.context import Context
 
@@ -30,6 +33,7 @@ class Fake(nn.Module):
     """Stands in for a network: predictions are the embeddings."""
 
     names = ("a", "b")
+    head_names = ()
 
     def predict(self, output, head):
         return output.heads[head]
@@ -44,7 +48,12 @@ def draw(n_samples=4, n_out=3, seed=0, missing=()):
     present = torch.ones(n_samples, 2, dtype=torch.bool)
     for row, m in missing:
         present[row, m] = False
-    return FusionOutput(second, {"a": a, "b": b}, second=second, present=present)
+    places = torch.randn(2, n_samples, 4, n_out, generator=torch.Generator().manual_seed(seed + 100))
+    tokens = {
+        name: Tokens(laid_out, there.unsqueeze(1).expand(-1, 4))
+        for name, laid_out, there in zip("ab", places, present.T)
+    }
+    return FusionOutput(second, {"a": a, "b": b}, tokens, second=second, present=present)
 
 
 def context(index, target=None, weight=None):
@@ -85,10 +94,10 @@ def test_the_average_runs_over_the_epochs_in_which_the_modality_was_there():
         "a": torch.stack([probabilities[1]["a"][0], both["a"][2], both["a"][3]]),
         "b": torch.stack([both["b"][0], both["b"][1], both["b"][3]]),
     }
-    apart = [
-        *divergence(said["a"], second.second[[0, 2, 3]]),
-        *divergence(said["b"], second.second[[0, 1, 3]]),
-    ]
+    a = dict(zip((0, 2, 3), divergence(said["a"], second.second[[0, 2, 3]])))
+    b = dict(zip((0, 1, 3), divergence(said["b"], second.second[[0, 1, 3]])))
+    # Over the modalities of a sample first, then over samples.
+    apart = [(a[0] + b[0]) / 2, b[1], a[2], (a[3] + b[3]) / 2]
     torch.testing.assert_close(found, torch.stack(apart).mean())
 
 
@@ -111,7 +120,8 @@ def test_samples_count_by_their_weights():
     said = {name: e.softmax(-1) for name, e in output.heads.items()}
     expected = torch.stack([weight * divergence(said[name], output.second) for name in "ab"]).mean()
     torch.testing.assert_close(found["of_pseudo"], expected)
-    distances = [weight * (e - objective.class_vectors[target]).square().sum(-1) for e in output.heads.values()]
+    means = [laid_out.mean(1) for laid_out, _ in output.tokens.values()]
+    distances = [weight * (mean - objective.class_vectors[target]).square().sum(-1) for mean in means]
     torch.testing.assert_close(found["loss"], expected + 0.25 * torch.stack(distances).mean())
 
 
@@ -137,21 +147,50 @@ def test_numbers_are_drawn_to_their_mean_by_squares():
     torch.testing.assert_close(found, 3.0 * torch.stack(expected).mean())
 
 
-def test_embeddings_are_drawn_to_the_vector_of_their_class():
+def test_the_mean_place_of_a_modality_is_drawn_to_the_vector_of_the_class():
     torch.manual_seed(0)
     objective = PseudoSupervision([3], 3, weight=0.5, alignment=0.25)
     output, target = draw(missing=[(1, 0), (3, 1)]), torch.tensor([2, 0, 1, 2])
     found = objective.loss({"clean": output}, None, context([0, 1, 2, 3], target))
     vectors = objective.class_vectors[target]
     assert objective.class_vectors.shape == (3, 3)
-    distances = [
-        (output.heads[name][row] - vectors[row]).square().sum()
-        for name, rows in (("a", (0, 2, 3)), ("b", (0, 1, 2)))
-        for row in rows
-    ]
+    a, b = ((output.tokens[name].values.mean(1) - vectors).square().sum(-1) for name in "ab")
+    distances = [(a[0] + b[0]) / 2, b[1], (a[2] + b[2]) / 2, a[3]]
     torch.testing.assert_close(found["loss"] - found["of_pseudo"], 0.25 * torch.stack(distances).mean())
     plain = PseudoSupervision([3], 3, alignment=0.0).loss({"clean": output}, None, context([0, 1, 2, 3], target))
     torch.testing.assert_close(found["of_pseudo"], 0.5 * plain["of_pseudo"])
+
+
+def test_places_are_those_before_their_projection():
+    torch.manual_seed(0)
+    fusion = Unseen({"a": 8, "b": 8}, 8, n_heads=2).eval()
+    there = torch.ones(5, 3, dtype=torch.bool)
+    tokens = {name: Tokens(torch.randn(5, 3, 8), there) for name in "ab"}
+    placed = fusion(tokens, torch.tensor([[True, True], [True, False]] * 2 + [[False, False]])).tokens
+    for name in "ab":
+        torch.testing.assert_close(placed[name].values[0].sum(0), tokens[name].values[0].sum(0))
+    assert placed["b"].mask.all(1).tolist() == placed["b"].mask.any(1).tolist() == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize("n_heads", [0, 2, 6])
+def test_the_weight_is_relative_to_the_loss_of_the_fused_prediction(n_heads):
+    # Which is one of 1 + n_heads in the mean of them.
+    network = Fake()
+    network.head_names = tuple(map(str, range(n_heads)))
+    output, target = draw(), torch.tensor([2, 0, 1, 2])
+    alone = context([0, 1, 2, 3], target)
+    objective = PseudoSupervision([3], 3, weight=0.7, alignment=0.25)
+    beside = replace(alone, network=network)
+    expected, found = (objective.loss({"clean": output}, None, c) for c in (alone, beside))
+    for name in ("loss", "of_pseudo"):
+        torch.testing.assert_close((1 + n_heads) * found[name], expected[name])
+
+
+@pytest.mark.parametrize("name", ["weight", "alignment"])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_a_weight_below_zero_raises(name, value):
+    with pytest.raises(ValueError, match=f"{name} of PseudoSupervision is {value}; due is a number of at least 0"):
+        PseudoSupervision(**{name: value})
 
 
 def test_what_is_said_teaches_the_second_prediction_and_is_not_taught_by_it():
@@ -295,6 +334,23 @@ def test_a_number_is_the_mean_of_both_predictions():
     np.testing.assert_allclose(model.predict(X), expected, rtol=1e-5)
 
 
+def test_one_that_is_given_stands_in_for_the_fusions_own():
+    X, y = two_tables()
+    given = PseudoSupervision(weight=0.3, alignment=0.5)
+    model = clone(classifier(objectives=[given])).fit(X, y)
+    _, used = model.net_.criterion_
+    assert (used.weight, used.alignment, used.n_classes, used.class_vectors.shape) == (0.3, 0.5, [3], (3, 8))
+    assert given.class_vectors is None, "what was given is left as it was"
+    plain = classifier().fit(X, y)
+    assert len(plain.net_.criterion_) == 2
+    assert np.abs(model.predict_proba(X) - plain.predict_proba(X)).max() > 1e-4
+    # Its defaults are those of the fusion's own.
+    same = classifier(objectives=[PseudoSupervision()]).fit(X, y)
+    np.testing.assert_array_equal(same.predict_proba(X), plain.predict_proba(X))
+    numbers = regressor(objectives=[PseudoSupervision(weight=0.3)]).fit(X, y)
+    assert (numbers.net_.criterion_[1].n_classes, numbers.net_.criterion_[1].class_vectors) == (None, None)
+
+
 # What it is for
 
 
@@ -328,3 +384,33 @@ def test_modalities_that_were_never_seen_together_add_up():
     assert mean["both"] > max(mean["a"], mean["b"]) + 0.05
     assert mean["both"] > mean["mean"]
     assert mean["both"] > mean["product"] - 0.03
+
+
+def test_pseudo_labels_matter_where_one_modality_is_unreliable():
+    # b tells the class in half of the samples, and is loud noise in the others.
+    X, y, new, truth = evidence(0)
+    rng = np.random.default_rng(1)
+    for part in (X, new):
+        loud = (rng.random(len(part["b"])) < 0.5) & ~np.isnan(part["b"][:, 0])
+        part["b"][loud] = 3 * rng.normal(size=(loud.sum(), 6))
+    quick = {"n_hidden": 32, "n_latent": 32, "lr": 3e-3, "max_epochs": 10, "batch_size": 64}
+    without, taught = (
+        classifier(objectives=[PseudoSupervision(weight=weight)], **quick).fit(X, y).predict_proba(new)
+        for weight in (0.0, 1.0)
+    )
+    assert np.abs(taught - without).mean() > 0.02
+    assert np.mean(taught.argmax(axis=1) == truth) > np.mean(without.argmax(axis=1) == truth)
+
+
+def test_an_interaction_that_some_pairs_show_is_learned():
+    # The class is whether two bits differ: alone neither says anything, and nor do their predictions put together.
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2, size=(1000, 2))
+    X = {name: (2 * bits[:, [m]] - 1) + 0.5 * rng.normal(size=(1000, 6)) for m, name in enumerate("ab")}
+    y = bits[:, 0] ^ bits[:, 1]
+    train, new = ({name: values[part].copy() for name, values in X.items()} for part in (slice(600), slice(600, None)))
+    train["a"][::3] = train["b"][1::3] = np.nan
+    model = classifier(n_hidden=32, n_latent=32, lr=3e-3, max_epochs=12, batch_size=64).fit(train, y[:600])
+    a, b = (model.predict_proba({name: new[name]}) for name in "ab")
+    best = max(np.mean(late.argmax(axis=1) == y[600:]) for late in (a + b, a * b))
+    assert model.score(new, y[600:]) > max(best + 0.1, 0.9)

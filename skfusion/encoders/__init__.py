@@ -1,8 +1,9 @@
 """Encoders: one modality to tokens (B, T, D).
 
-An encoder is an ``nn.Module`` built as ``Encoder(shape, n_latent, n_hidden=, n_layers=, dropout_rate=)``. Its ``kinds``
-say what it takes, ``n_out`` how wide its tokens are, and calling it on a `ModalityBatch` gives `Tokens`. One whose
-last channels shall come unscaled has a classmethod ``count_raw(**options)`` that says how many, and then ``n_raw``.
+An encoder is an ``nn.Module`` built as ``Encoder(shape, n_latent, n_hidden=, n_layers=, dropout_rate=, groups=)``;
+``groups`` are the features that the columns of a table belong to, or None. Its ``kinds`` say what it takes, ``n_out``
+how wide its tokens are, and calling it on a `ModalityBatch` gives `Tokens`. One whose last channels shall come unscaled
+has a classmethod ``count_raw(**options)`` that says how many, and then ``n_raw``.
 """
 
 from skfusion._lazy import lazy_names

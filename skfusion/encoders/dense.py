@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from skfusion.encoders.batch import ModalityBatch, Tokens
-from skfusion.encoders.dropout import Dropout
+from skfusion.encoders.dropout import SHARE_OF_INPUTS, Dropout
 
 
 class Identity(nn.Module):
@@ -86,7 +86,7 @@ class MLP(nn.Module):
         super().__init__()
         (width,) = shape
         self.n_out = n_latent
-        layers: list[nn.Module] = [Dropout(0.4 * dropout_rate)]
+        layers: list[nn.Module] = [Dropout(SHARE_OF_INPUTS * dropout_rate)]
         for _ in range(n_layers):
             layers += [nn.Linear(width, n_hidden), nn.LayerNorm(n_hidden), nn.GELU(), Dropout(dropout_rate)]
             width = n_hidden

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SHARE_OF_INPUTS = 0.4
+"""Of `dropout_rate`: inputs are dropped less than hidden units."""
 _LEVELS = 2**16
 
 

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from skfusion.encoders.batch import ModalityBatch, Tokens
-from skfusion.encoders.dropout import Dropout
-from skfusion.encoders.tokens import SHARE_OF_INPUTS
+from skfusion.encoders.dropout import SHARE_OF_INPUTS, Dropout
 
 _BOX = 4
 

@@ -12,10 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skfusion.encoders.batch import ModalityBatch, Tokens
-from skfusion.encoders.dropout import Dropout
+from skfusion.encoders.dropout import SHARE_OF_INPUTS, Dropout
 
-SHARE_OF_INPUTS = 0.4
-"""Of `dropout_rate`: inputs are dropped less than hidden units."""
 _LONGEST_WAVE = 10_000.0
 
 

@@ -108,8 +108,7 @@ class MultiHeadAttention(nn.Module):
         self, width: int, n_heads: int, *, bias: bool = True, project_out: bool = True, scale: float | None = None
     ) -> None:
         super().__init__()
-        if width % n_heads:
-            raise ValueError(f"n_heads={n_heads} does not divide n_latent={width}; due is a divisor.")
+        require_divisor(n_heads, width)
         self.n_heads = n_heads
         self.scale = scale
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
@@ -154,6 +153,12 @@ class MultiHeadAttention(nn.Module):
         return out
 
 
+def require_divisor(n_heads: int, width: int) -> None:
+    """Raise where `width` does not fall into `n_heads` equal parts."""
+    if n_heads < 1 or width % n_heads:
+        raise ValueError(f"n_heads={n_heads} does not divide n_latent={width}; due is a divisor.")
+
+
 def side_by_side(heads: Tensor) -> Tensor:
     """(B, H, T, D / H) -> (B, T, D)."""
     return heads.transpose(1, 2).flatten(2)
@@ -177,16 +182,24 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """x += attention(LN x); x += feed-forward(LN x): a transformer block with the norm first."""
 
-    def __init__(self, width: int, n_heads: int, dropout_rate: float = 0.0, *, ratio: int = 4) -> None:
+    def __init__(
+        self,
+        width: int,
+        n_heads: int,
+        dropout_rate: float = 0.0,
+        *,
+        ratio: int = 4,
+        attention: type[MultiHeadAttention] = MultiHeadAttention,
+    ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = MultiHeadAttention(width, n_heads)
+        self.attention = attention(width, n_heads)
         self.feed_forward_norm = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width, dropout_rate, ratio)
         self.dropout = Dropout(dropout_rate)
 
-    def forward(self, x: Tensor, mask: Mask | None = None, owners: Owners | None = None) -> Tensor:
-        """Tokens (B, T, D) -> (B, T, D)."""
+    def forward(self, x: Tensor, mask: Any = None, owners: Owners | None = None) -> Tensor:
+        """Tokens (B, T, D) -> (B, T, D); `mask` is what the attention takes, a `Mask` or None."""
         x = x + self.dropout(self.attention(self.attention_norm(x), mask, owners))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from skfusion.encoders.transformer import Attended, Mask, attend, attention_weights
+from skfusion.encoders.transformer import Attended, Mask, attend, attention_weights, require_divisor
 from skfusion.fusion.blocks import PooledFusion, stack
 from skfusion.fusion.masks import GLOBAL
 
@@ -21,8 +21,7 @@ class Attention(PooledFusion):
 
     def build(self, widths: dict[str, int], n_latent: int, n_heads: int) -> None:
         """Query, keys and values over `n_heads` heads."""
-        if n_latent % n_heads:
-            raise ValueError(f"n_heads={n_heads} does not divide n_latent={n_latent}; due is a divisor.")
+        require_divisor(n_heads, n_latent)
         self.width, self.n_heads = n_latent, n_heads
         self.norm = nn.LayerNorm(n_latent)
         self.modality = nn.Parameter(0.02 * torch.randn(len(widths), n_latent))

@@ -1,6 +1,7 @@
 """What several fusions share: pooling to one embedding a modality, or packing all modalities' tokens."""
 
-from typing import NamedTuple
+from numbers import Integral
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -146,6 +147,12 @@ class TokenFusion(nn.Module):
         else:
             heads = {name: masked_mean(t) for name, t in adapted.items()}
         return FusionOutput(fused, {**heads, "fusion": fused, "global": fused}, mixed)
+
+
+def require_whole(name: str, value: Any, least: int = 1) -> None:
+    """Raise unless `value` is a whole number of at least `least`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}; due is a whole number of at least {least}.")
 
 
 def adapters(widths: dict[str, int], n_latent: int) -> nn.ModuleList:

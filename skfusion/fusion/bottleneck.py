@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from skfusion.encoders.batch import Tokens
 from skfusion.encoders.transformer import Block, Mask
-from skfusion.fusion.blocks import TokenFusion
+from skfusion.fusion.blocks import TokenFusion, require_whole
 from skfusion.fusion.masks import owners
 
 
@@ -43,6 +43,7 @@ class Bottleneck(TokenFusion):
         fusion_from: int | None = None,
         **options: object,
     ) -> None:
+        require_whole("n_fusion_tokens", n_fusion_tokens, 0)
         super().__init__(widths, n_latent, **options)  # type: ignore[arg-type]
         self.fusion_from = max(self.n_layers - 2, 0) if fusion_from is None else fusion_from
         if not 0 <= self.fusion_from < max(self.n_layers, 1):

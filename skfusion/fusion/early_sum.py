@@ -1,6 +1,7 @@
 """Early summation: tokens are added up, then a transformer."""
 
 from collections.abc import Mapping
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -53,10 +54,8 @@ class EarlySum(TokenFusion):
                 f"early_sum adds tokens position by position, but the modalities have {lengths} of them. Use "
                 "early_concat, or encoders that give equally many."
             )
-        total, real = torch.zeros(()), torch.zeros((), dtype=torch.bool)
-        for weight, (values, mask) in zip(self.weights, tokens.values()):
-            total = total.to(values.device) + weight * values  # (B, T, D)
-            real = real.to(mask.device) | mask  # (B, T)
+        total = reduce(torch.add, [weight * t.values for weight, t in zip(self.weights, tokens.values())])  # (B, T, D)
+        real = reduce(torch.logical_or, [t.mask for t in tokens.values()])  # (B, T)
         # A single token stands by itself only where no longer modality is, or padding would become real.
         along = torch.stack([mask for _, mask in tokens.values() if mask.shape[1] == real.shape[1]]).any(0)  # (B, T)
         real = torch.where(along.any(1, keepdim=True), along, real)

@@ -1,14 +1,15 @@
 """Everything At Once: one shared block over every subset of the modalities."""
 
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skfusion.encoders.batch import Tokens
-from skfusion.encoders.transformer import Block, Mask
-from skfusion.fusion.blocks import SHARE_IN_BLOCKS, Packed, Refine, only_present, pack
+from skfusion.encoders.transformer import Block, Mask, MultiHeadAttention, Owners
+from skfusion.fusion.blocks import SHARE_IN_BLOCKS, Packed, Refine, only_present, pack, require_whole
 from skfusion.fusion.masks import layout, subsets
 from skfusion.fusion.output import FusionOutput
 
@@ -17,11 +18,11 @@ class EverythingAtOnce(nn.Module):
     r"""One block, shared by all, over each subset of the modalities [1]_.
 
     Tokens go through a gated projection a modality; nothing says whose or where they are. The block runs over the
-    tokens of every subset of up to `max_subset` modalities, N + N (N - 1) / 2 of them for two, in one batched pass a
-    size of subset. Of each member the mean of its tokens is projected and normalised, and the embedding of a subset is
-    the mean of its members'. The heads of modalities are those of single subsets, and the fused embedding comes from
-    the largest subsets that a sample has, averaged. In place of the paper's learned token for an empty modality,
-    subsets with one are left out.
+    tokens of every subset of up to `max_subset` modalities, N + N (N - 1) / 2 of them for two, in one batched pass. Of
+    each member the mean of its tokens is projected and normalised, and the embedding of a subset is the mean of its
+    members'. The heads of modalities are those of single subsets, and the fused embedding comes from the largest
+    subsets that a sample has, averaged. In place of the paper's learned token for an empty modality, subsets with one
+    are left out.
 
     Parameters
     ----------
@@ -52,14 +53,13 @@ class EverythingAtOnce(nn.Module):
         **options: object,
     ) -> None:
         super().__init__()
-        if max_subset < 1:
-            raise ValueError(f"max_subset is {max_subset}; due is 1 or more.")
+        require_whole("max_subset", max_subset)
         self.subsets = tuple(subsets(len(widths), max_subset))
         self.by_size = [tuple(parts) for _, parts in groupby(self.subsets, len)]
         self.projections = nn.ModuleList(
             nn.Sequential(GatedUnit(width, n_latent), nn.LayerNorm(n_latent, eps=1e-6)) for width in widths.values()
         )
-        self.block = Block(n_latent, n_heads, SHARE_IN_BLOCKS * dropout_rate, ratio=1)
+        self.block = Block(n_latent, n_heads, SHARE_IN_BLOCKS * dropout_rate, ratio=1, attention=StackedAttention)
         self.outs = nn.ModuleList(GatedUnit(n_latent, n_latent) for _ in widths)
         self.refine = Refine(n_latent, n_latent, dropout_rate)
         member = torch.zeros(len(self.subsets), len(widths), dtype=torch.bool)
@@ -88,46 +88,92 @@ class EverythingAtOnce(nn.Module):
         return FusionOutput(fused, {**heads, "fusion": fused, "global": fused}, mixed, subsets=found)
 
     def embed(self, tokens: dict[str, Tokens]) -> tuple[Tensor, dict[str, Tokens]]:
-        """Embed every subset, (S, B, D); and each modality's own mixed tokens.
-
-        The block runs once a size of subset, so that single modalities are not padded to the length of pairs.
-        """
+        """Embed every subset, (S, B, D); and each modality's own mixed tokens."""
         lengths = tuple(t.values.shape[1] for t in tokens.values())
         packed = pack(tokens)
-        mixed = [self._mix(parts, packed, lengths) for parts in self.by_size]
-        means = torch.cat([mean for mean, _ in mixed])  # (S, B, M, D)
+        stacks = [stacked(parts, packed, lengths) for parts in self.by_size]
+        # index_select, whose gradient is a sum, and not the slower one of an index in brackets.
+        flat = packed.values.flatten(0, 1).index_select(0, torch.cat([stack.tokens.flatten() for stack in stacks]))
+        mixed = self.block(flat, stacks).split([stack.tokens.numel() for stack in stacks])  # (N, D), of all subsets
+        by_size = [part.view(*stack.tokens.shape, -1) for part, stack in zip(mixed, stacks)]  # (S, B, Tmax, D) each
+        means = torch.cat([stack.means(x) for stack, x in zip(stacks, by_size)])  # (S, B, M, D)
         out = torch.zeros_like(means[:, :, 0])  # (S, B, D)
         for m, project in enumerate(self.outs):
             inside = layout(self.subsets, lengths, out.device).rows[m]
             part = F.normalize(project(means[inside, :, m]), dim=-1)  # (S_m, B, D)
             out = out.index_add(0, inside, part.to(out.dtype))
         single = {
-            name: Tokens(own[:, :length], t.mask)
-            for (name, t), own, length in zip(tokens.items(), mixed[0][1], lengths)
+            name: Tokens(own[:, :length], t.mask) for (name, t), own, length in zip(tokens.items(), by_size[0], lengths)
         }
         return out / self.member.sum(1).view(-1, 1, 1), single
 
-    def _mix(
-        self, parts: tuple[tuple[int, ...], ...], packed: Packed, lengths: tuple[int, ...]
-    ) -> tuple[Tensor, Tensor]:
-        """Mean token of each member (S, B, M, D) of subsets of one size, and their mixed tokens (S, B, Tmax, D)."""
-        values, owner, real = packed  # (B, T, D), (T,), (B, T)
-        positions, valid, _ = layout(parts, lengths, values.device)
-        batch, (n_subsets, most) = len(values), positions.shape
-        stacked = values[:, positions].transpose(0, 1)  # (S, B, Tmax, D)
-        seen = (real[:, positions] & valid).transpose(0, 1)  # (S, B, Tmax)
-        there = torch.stack([part.any(1) for part in real.split(lengths, dim=1)], 1)  # (B, M)
-        # A subset that a sample lacks a member of is left out, and attends to nothing.
-        lacks = torch.stack([~there[:, list(part)].all(1) for part in parts]).unsqueeze(-1)  # (S, B, 1)
-        seen = seen & ~lacks
-        mask = Mask.of(seen.reshape(n_subsets * batch, 1, most))
-        whose = owner[positions]  # (S, Tmax)
-        each = whose.repeat_interleave(batch, 0)  # (S B, Tmax)
-        mixed = self.block(stacked.reshape(n_subsets * batch, most, -1), mask, (each, each)).view(stacked.shape)
+
+class Stack(NamedTuple):
+    """Subsets of one size, padded to the longest of them.
+
+    Attributes
+    ----------
+    tokens : Tensor of int
+        (S, B, Tmax), which of the tokens of all samples, a sequence a subset and sample.
+    seen : Tensor of bool
+        (S, B, Tmax), which tokens are real; none where the sample lacks a member.
+    owner : Tensor of int
+        (S, Tmax), whose each token is.
+    n_modalities : int
+        M.
+    """
+
+    tokens: Tensor
+    seen: Tensor
+    owner: Tensor
+    n_modalities: int
+
+    def means(self, mixed: Tensor) -> Tensor:
+        """Mean token of each member, (S, B, Tmax, D) -> (S, B, M, D)."""
+        modalities = torch.arange(self.n_modalities, device=self.owner.device).unsqueeze(1)
+        own = self.owner.unsqueeze(1) == modalities  # (S, M, Tmax)
+        own = own.unsqueeze(1) & self.seen.unsqueeze(2)  # (S, B, M, Tmax)
         # A product, not torch.where: what is not real was zero before, so it is finite.
-        own = whose.unsqueeze(1) == torch.arange(len(lengths), device=whose.device).unsqueeze(1)  # (S, M, Tmax)
-        own = own.unsqueeze(1) & seen.unsqueeze(2)  # (S, B, M, Tmax)
-        return (own / own.sum(-1, keepdim=True).clamp(min=1)).to(mixed.dtype) @ mixed, mixed
+        return (own / own.sum(-1, keepdim=True).clamp(min=1)).to(mixed.dtype) @ mixed
+
+
+def stacked(parts: tuple[tuple[int, ...], ...], packed: Packed, lengths: tuple[int, ...]) -> Stack:
+    """Lay out the tokens of `parts`, subsets of modalities."""
+    values, owner, real = packed  # (B, T, D), (T,), (B, T)
+    positions, valid, _ = layout(parts, lengths, values.device)  # (S, Tmax)
+    seen = (real[:, positions] & valid).transpose(0, 1)  # (S, B, Tmax)
+    there = torch.stack([part.any(1) for part in real.split(lengths, dim=1)], 1)  # (B, M)
+    # A subset that a sample lacks a member of is left out, and attends to nothing.
+    lacks = torch.stack([~there[:, list(part)].all(1) for part in parts]).unsqueeze(-1)  # (S, B, 1)
+    first = len(owner) * torch.arange(len(values), device=values.device).view(-1, 1)  # (B, 1), of each sample
+    return Stack(positions.unsqueeze(1) + first, seen & ~lacks, owner[positions], len(lengths))
+
+
+class StackedAttention(MultiHeadAttention):
+    """Attention inside each sequence of several stacks, whose tokens all lie side by side.
+
+    So the block runs once, and short sequences are not padded to the length of the longest.
+    """
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: "list[Stack] | Mask | None" = None,
+        owners: Owners | None = None,
+        context: Tensor | None = None,
+    ) -> Tensor:
+        """Tokens x (N, D) of the stacks that come as `mask`, one stack after the other, give (N, D)."""
+        if not isinstance(mask, list):
+            return super().forward(x, mask, owners, context)
+        parts = x.split([stack.tokens.numel() for stack in mask])
+        return torch.cat([self.within(stack, part) for stack, part in zip(mask, parts)])
+
+    def within(self, stack: "Stack", x: Tensor) -> Tensor:
+        """Tokens (S B Tmax, D) of one stack to (S B Tmax, D)."""
+        n_samples, length = stack.tokens.shape[1:]
+        mask = Mask.of(stack.seen.reshape(-1, 1, length))
+        owner = stack.owner.repeat_interleave(n_samples, 0)  # (S B, Tmax)
+        return super().forward(x.view(-1, length, x.shape[-1]), mask, (owner, owner)).flatten(0, 1)
 
 
 class GatedUnit(nn.Module):

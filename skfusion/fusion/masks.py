@@ -46,11 +46,6 @@ def readout_mask(queries: Tensor, keys: Tensor) -> Tensor:
     return own_mask(queries, keys) | (queries == GLOBAL).unsqueeze(1)
 
 
-def bottleneck_mask(queries: Tensor, keys: Tensor) -> Tensor:
-    """Modalities see their own tokens and the fusion tokens, fusion tokens see everything (Tq, Tk)."""
-    return zorro_mask(queries, keys) | (keys == FUSION).unsqueeze(0)
-
-
 def partner_weights(present: Tensor, *, self_too: bool) -> Tensor:
     """Weights of the average over partners that are present.
 

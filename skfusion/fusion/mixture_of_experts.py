@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skfusion.encoders.batch import Tokens
-from skfusion.fusion.blocks import PooledFusion, stack
+from skfusion.fusion.blocks import PooledFusion, require_whole, stack
 from skfusion.fusion.output import FusionOutput
 
 _MOST_MODALITIES = 12
@@ -27,7 +27,7 @@ class MixtureOfExperts(PooledFusion):
     n_experts : int, default=None
         None is one a pattern, and at most 16; patterns share them in turn.
     n_active : int, default=4
-        Experts that a complete sample goes to.
+        Experts that a complete sample goes to; all of them where there are fewer.
     penalty : float, default=0.01
         Weight of the two losses.
 
@@ -47,6 +47,9 @@ class MixtureOfExperts(PooledFusion):
         penalty: float = 0.01,
         **options: object,
     ) -> None:
+        require_whole("n_active", n_active)
+        if n_experts is not None:
+            require_whole("n_experts", n_experts)
         super().__init__(widths, n_latent, **options)  # type: ignore[arg-type]
         n_modalities = len(widths)
         if n_modalities > _MOST_MODALITIES:

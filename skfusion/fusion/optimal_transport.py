@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skfusion.encoders.batch import Tokens, all_true
-from skfusion.fusion.blocks import cleaned
+from skfusion.fusion.blocks import cleaned, require_whole
 from skfusion.fusion.early_concat import EarlyConcat
 
 _MOST_COST = 2.0
@@ -44,48 +44,43 @@ class OptimalTransport(EarlyConcat):
         n_iter: int = 50,
         **options: object,
     ) -> None:
+        if not epsilon > 0:
+            raise ValueError(f"epsilon is {epsilon!r}; due is a number above 0, such as 0.05.")
+        require_whole("n_iter", n_iter)
         super().__init__(widths, n_latent, **options)  # type: ignore[arg-type]
         self.epsilon, self.n_iter = epsilon, n_iter
 
     def mix(self, tokens: dict[str, Tokens], present: Tensor) -> dict[str, Tokens]:
         """Align to the first modality, then mix all."""
+        return super().mix(self.align(tokens), present)
+
+    def align(self, tokens: dict[str, Tokens]) -> dict[str, Tokens]:
+        """Move the tokens of all others to those of the first modality that they match."""
         anchor, *others = tokens
         if not others:
-            return super().mix(tokens, present)
+            return tokens
         first = tokens[anchor]
-        there = first.mask.any(1, keepdim=True)  # (B, 1)
         ready = {anchor: first}
-        longest = max(tokens[name].mask.shape[1] for name in others)
+        for name, plan in zip(others, self.plans(first, [tokens[name] for name in others])):
+            own = tokens[name]
+            # A row of the plan is 0 where this modality is missing: there is nothing to align.
+            has_both = (first.mask.any(1) & own.mask.any(1)).unsqueeze(1)  # (B, 1)
+            aligned = Tokens(plan[..., : own.mask.shape[1]] @ own.values, first.mask & has_both)  # (B, Ta, D)
+            ready[name] = cleaned(where_there(first.mask.any(1), aligned, own))
+        return ready
+
+    @torch.no_grad()
+    def plans(self, first: Tokens, others: list[Tokens]) -> tuple[Tensor, ...]:
+        """Plans from each of the others to the first modality, (B, Ta, longest Tb), times the number of its tokens."""
+        n, longest = len(others), max(t.mask.shape[1] for t in others)
         # All others at once, padded to the longest; in half precision the cost would lose what tells tokens apart.
-        with torch.no_grad(), torch.autocast(first.mask.device.type, enabled=False):
-            theirs = torch.cat([lengthened(tokens[name].values, longest) for name in others])  # (O B, Tb, D)
-            real = torch.cat([F.pad(tokens[name].mask, (0, longest - tokens[name].mask.shape[1])) for name in others])
-            n = len(others)
+        with torch.autocast(first.mask.device.type, enabled=False):
+            theirs = torch.cat([lengthened(t, longest).values for t in others])  # (O B, Tb, D)
+            real = torch.cat([lengthened(t, longest).mask for t in others])  # (O B, Tb)
             unit = F.normalize(precise(first.values), dim=-1).repeat(n, 1, 1)
             cost = 1 - unit @ F.normalize(precise(theirs), dim=-1).mT  # (O B, Ta, Tb)
             plans = sinkhorn(cost, first.mask.repeat(n, 1), real, self.epsilon, self.n_iter)
-            plans = plans * first.mask.sum(1).repeat(n).view(-1, 1, 1)
-        everyone_there = all_true(there)
-        for name, plan in zip(others, plans.chunk(n)):
-            own = tokens[name]
-            scaled = plan[..., : own.mask.shape[1]]
-            # A row of the plan is 0 where this modality is missing: there is nothing to align.
-            has_both = there & own.mask.any(1, keepdim=True)
-            aligned = Tokens(scaled @ own.values, first.mask & has_both)  # (B, Ta, D)
-            if not everyone_there:
-                length = max(aligned.mask.shape[1], own.mask.shape[1])
-                aligned = Tokens(
-                    torch.where(
-                        there.unsqueeze(-1), lengthened(aligned.values, length), lengthened(own.values, length)
-                    ),
-                    torch.where(
-                        there,
-                        F.pad(aligned.mask, (0, length - aligned.mask.shape[1])),
-                        F.pad(own.mask, (0, length - own.mask.shape[1])),
-                    ),
-                )
-            ready[name] = cleaned(aligned)
-        return super().mix(ready, present)
+            return (plans * first.mask.sum(1).repeat(n).view(-1, 1, 1)).chunk(n)
 
 
 def sinkhorn(cost: Tensor, rows: Tensor, columns: Tensor, epsilon: float, n_iter: int) -> Tensor:
@@ -144,7 +139,20 @@ def precise(values: Tensor) -> Tensor:
     return values.float() if values.element_size() < 4 else values
 
 
-def lengthened(values: Tensor, length: int) -> Tensor:
+def where_there(there: Tensor, a: Tokens, b: Tokens) -> Tokens:
+    """Tokens `a` (B, Ta, D) of the samples that are `there` (B,), `b` (B, Tb, D) of the others."""
+    if all_true(there):
+        return a
+    length = max(a.mask.shape[1], b.mask.shape[1])
+    a, b = lengthened(a, length), lengthened(b, length)
+    return Tokens(
+        torch.where(there.view(-1, 1, 1), a.values, b.values), torch.where(there.unsqueeze(1), a.mask, b.mask)
+    )
+
+
+def lengthened(tokens: Tokens, length: int) -> Tokens:
     """Pad tokens (B, T, D) with zeros to `length`."""
-    missing = length - values.shape[1]
-    return F.pad(values, (0, 0, 0, missing)) if missing else values
+    missing = length - tokens.mask.shape[1]
+    if not missing:
+        return tokens
+    return Tokens(F.pad(tokens.values, (0, 0, 0, missing)), F.pad(tokens.mask, (0, missing)))

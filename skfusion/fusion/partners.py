@@ -35,37 +35,48 @@ def attend_to_partners(
         (B, T, D) of each; zero where a token is not real.
     """
     projected = [attention.project(t.values) for attention, t in zip(attentions, tokens.values())]
-    lengths = [t.values.shape[1] for t in tokens.values()]
-    recording = attentions[0].attended is not None
-    asked = [[True] * len(lengths)] * len(lengths) if recording else who_asks(weights)
+    masks = [t.mask for t in tokens.values()]
+    scale = attentions[0].scale
+    if attentions[0].attended is not None:
+        attentions[0].attended.append(attended_partners(projected, masks, weights, scale))
+    answers = [side_by_side(answer) for answer in averaged_answers(projected, masks, weights, scale)]  # M x (B, T, D)
+    maps = [attention.out for attention in attentions] if out is None else [out] * len(answers)
+    return {name: cleaned(Tokens(back(answer), mask)) for name, back, answer, mask in zip(tokens, maps, answers, masks)}
+
+
+def averaged_answers(
+    projected: list[tuple[Tensor, Tensor, Tensor]], masks: list[Tensor], weights: Tensor, scale: float | None
+) -> list[Tensor]:
+    """Average what partners answer to each modality's queries, M x (B, H, T, d)."""
+    lengths = [mask.shape[1] for mask in masks]
+    asked = who_asks(weights)
     said: list[list[Tensor]] = [[] for _ in lengths]
-    each = []
     # One partner after the other, for the queries of all who ask it.
-    for k, ((_, key, value), (_, seen)) in enumerate(zip(projected, tokens.values())):
+    for k, ((_, key, value), seen) in enumerate(zip(projected, masks)):
         asking = [m for m in range(len(lengths)) if asked[m][k]]
         if not asking:
             continue
         query = torch.cat([projected[m][0] for m in asking], dim=2)  # (B, H, T, d)
-        mask = Mask.of(seen.unsqueeze(1))
         own = owners(tuple(n if m in asking else 0 for m, n in enumerate(lengths)), 0, weights.device)
         share = weights[:, own, k].view(-1, 1, len(own), 1)  # (B, 1, T, 1)
-        answers = share * attend(query, key, value, mask, attentions[0].scale)  # (B, H, T, d)
+        answers = share * attend(query, key, value, Mask.of(seen.unsqueeze(1)), scale)  # (B, H, T, d)
         for m, answer in zip(asking, answers.split([lengths[m] for m in asking], dim=2)):
             said[m].append(answer)
-        if recording:
-            each.append(attention_weights(query, key, mask, attentions[0].scale).mean(1))  # (B, T, Tk)
-    owner = owners(tuple(lengths), 0, weights.device)
-    if recording:
-        share = weights[:, owner].unsqueeze(-1)  # (B, T, M, 1)
-        real = torch.cat([t.mask for t in tokens.values()], 1).unsqueeze(-1)  # (B, T, 1)
-        whole = torch.cat([share[:, :, k] * part for k, part in enumerate(each)], -1)  # (B, T, T)
-        attentions[0].attended.append(Attended((owner, owner), whole * real))
-    parts = {
-        name: side_by_side(sum(own[1:], own[0]) if own else torch.zeros_like(query))
-        for name, own, (query, _, _) in zip(tokens, said, projected)
-    }
-    maps = [attention.out for attention in attentions] if out is None else [out] * len(parts)
-    return {name: cleaned(Tokens(back(part), tokens[name].mask)) for back, (name, part) in zip(maps, parts.items())}
+    return [sum(own[1:], own[0]) if own else torch.zeros_like(query) for own, (query, _, _) in zip(said, projected)]
+
+
+def attended_partners(
+    projected: list[tuple[Tensor, Tensor, Tensor]], masks: list[Tensor], weights: Tensor, scale: float | None
+) -> Attended:
+    """Weights by which `averaged_answers` averages the values of all partners, for `recorded_attention`."""
+    owner = owners(tuple(mask.shape[1] for mask in masks), 0, weights.device)  # (T,)
+    query = torch.cat([query for query, _, _ in projected], dim=2)  # (B, H, T, d)
+    share = weights[:, owner].unsqueeze(-1)  # (B, T, M, 1)
+    parts = [
+        share[:, :, k] * attention_weights(query, key, Mask.of(seen.unsqueeze(1)), scale).mean(1)  # (B, T, Tk)
+        for k, ((_, key, _), seen) in enumerate(zip(projected, masks))
+    ]
+    return Attended((owner, owner), torch.cat(parts, -1) * torch.cat(masks, 1).unsqueeze(-1))
 
 
 def who_asks(weights: Tensor) -> list[list[bool]]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from skfusion.fusion.blocks import PooledFusion, stack
+from skfusion.fusion.blocks import PooledFusion, require_whole, stack
 
 _MOST_PRODUCTS = 1024
 
@@ -59,6 +59,7 @@ class LowRank(PooledFusion):
     """
 
     def __init__(self, widths: dict[str, int], n_latent: int, *, rank: int = 8, **options: object) -> None:
+        require_whole("rank", rank)
         super().__init__(widths, n_latent, **options)  # type: ignore[arg-type]
         factors = 0.5 * n_latent**-0.5 * torch.randn(len(widths), rank, 1 + n_latent, n_latent)
         factors[:, :, 0] = 1 + 0.1 * torch.randn(len(widths), rank, n_latent)

@@ -72,18 +72,20 @@ class Unseen(nn.Module):
         """Tokens (B, T, D) a modality and `present` (B, M) to a `FusionOutput`."""
         real = only_present(tokens, present)
         aligned = self.places.expand(len(present), -1, -1)  # (B, K, D)
-        heads = {}
+        heads, placed = {}, {}
         for m, (name, t) in enumerate(real.items()):
             adapted = cleaned(Tokens(self.adapters[m](t.values), t.mask))  # (B, T, D)
-            laid_out = self.projections[m](self.spreads[m](adapted))  # (B, K, D)
-            own = torch.where(present[:, m, None, None], laid_out, 0.0)
+            there = present[:, m : m + 1]  # (B, 1)
+            places = self.spreads[m](adapted)  # (B, K, D)
+            placed[name] = Tokens(places, there.expand(-1, places.shape[1]))
+            own = torch.where(there.unsqueeze(-1), self.projections[m](places), 0.0)  # (B, K, D)
             aligned = aligned + own
             heads[name] = own.mean(1)  # (B, D)
         halves = aligned.unflatten(1, (2, -1)).flatten(0, 1)  # (B 2, K / 2, D)
         readers = self.readers.expand(len(present), 2, 1, -1).flatten(0, 1)  # (B 2, 1, D)
         read = self.branch(torch.cat([readers, halves], 1))[:, 0]  # (B 2, D)
         first, second = self.refine(read).unflatten(0, (-1, 2)).unbind(1)  # (B, D) each
-        return FusionOutput(first, {**heads, "fusion": first, "global": (first + second) / 2}, real, second=second)
+        return FusionOutput(first, {**heads, "fusion": first, "global": (first + second) / 2}, placed, second=second)
 
 
 class Spread(nn.Module):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from skfusion.encoders.batch import Tokens, all_true
 from skfusion.encoders.transformer import Mask, MultiHeadAttention
-from skfusion.fusion.blocks import TokenFusion, pack, unpack
+from skfusion.fusion.blocks import TokenFusion, pack, require_whole, unpack
 from skfusion.fusion.masks import FUSION, GLOBAL, readout_mask, zorro_mask
 from skfusion.fusion.output import FusionOutput
 
@@ -34,6 +34,7 @@ class Zorro(TokenFusion):
     global_apart = True
 
     def __init__(self, widths: dict[str, int], n_latent: int, *, n_fusion_tokens: int = 4, **options: object) -> None:
+        require_whole("n_fusion_tokens", n_fusion_tokens)
         super().__init__(widths, n_latent, **options)  # type: ignore[arg-type]
         self.fusion_tokens = nn.Parameter(0.02 * torch.randn(n_fusion_tokens, n_latent))
         self.mixer = self.transformer()

@@ -1,12 +1,13 @@
 """Supervision by what each modality says by itself."""
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skfusion.encoders.batch import Batch
+from skfusion.encoders.batch import Batch, masked_mean
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.context import Context
 from skfusion.objectives.supervised import mean_over
@@ -15,21 +16,38 @@ from skfusion.objectives.supervised import mean_over
 class PseudoSupervision(nn.Module):
     r"""Teach a fusion's second embedding what each modality predicts by itself, averaged over epochs [1]_.
 
-    The loss is the mean over the modalities m that are present of KL(p_m || softmax of the second prediction), where
-    p_m is the mean of that modality's own predictions for the sample over the epochs so far: what changes from epoch to
-    epoch is unreliable, and averages out. For numbers it is the squared difference to that mean. With one output of
-    classes, the modalities' embeddings are also drawn to a learned vector of their class.
+    For a sample y it is λ times the mean over the modalities m that are present of KL(p_m || softmax of the second
+    prediction), plus α times that of ||mean_k F_m - b_y||^2. p_m is the mean of that modality's own predictions for the
+    sample over the epochs so far: what changes from epoch to epoch is unreliable, and averages out. For numbers the
+    divergence is the squared difference to that mean. F_m are the modality's tokens laid out on K places, before their
+    projection, and b_y is a learned vector of the class; there are such vectors for one output of classes.
+
+    Both weights are relative to the loss of the fused prediction, which is one of several where heads predict as well.
 
     Parameters
     ----------
-    n_classes : list of int or None
+    n_classes : list of int, default=None
         Classes of each output; None is regression.
-    n_latent : int
-        Width of the modalities' embeddings.
+    n_latent : int, default=None
+        Width of the modalities' tokens. None leaves it and `n_classes` to the estimator.
     weight : float, default=1.0
-        Weight of the pseudo-supervised loss.
+        λ.
     alignment : float, default=1e-3
-        Weight of the squared distance to the class vectors.
+        α.
+
+    Examples
+    --------
+    One that is given to an estimator takes the place of the one that the fusion brings.
+
+    >>> import numpy as np
+    >>> from skfusion import JointFusionClassifier
+    >>> from skfusion.objectives import PseudoSupervision
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = {"a": rng.normal(size=(40, 3)), "b": rng.normal(size=(40, 2))}, np.arange(40) % 2
+    >>> objectives = [PseudoSupervision(weight=0.3, alignment=0.0)]
+    >>> model = JointFusionClassifier(fusion="unseen", objectives=objectives, max_epochs=1, random_state=0).fit(X, y)
+    >>> [type(objective).__name__ for objective in model.net_.criterion_]
+    ['Supervised', 'PseudoSupervision']
 
     References
     ----------
@@ -39,16 +57,33 @@ class PseudoSupervision(nn.Module):
     when = "any"
 
     def __init__(
-        self, n_classes: list[int] | None, n_latent: int, *, weight: float = 1.0, alignment: float = 1e-3
+        self,
+        n_classes: list[int] | None = None,
+        n_latent: int | None = None,
+        *,
+        weight: float = 1.0,
+        alignment: float = 1e-3,
     ) -> None:
         super().__init__()
-        self.n_classes = n_classes
+        for name, value in (("weight", weight), ("alignment", alignment)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} of PseudoSupervision is {value!r}; due is a number of at least 0.")
         self.weight, self.alignment = weight, alignment
-        self.class_vectors = None
-        if n_classes is not None and len(n_classes) == 1:
-            self.class_vectors = nn.Parameter(0.02 * torch.randn(n_classes[0], n_latent))
+        self.n_classes = n_classes
+        self.class_vectors: nn.Parameter | None = None
         self._sums: Tensor | None = None
         self._counts: Tensor | None = None
+        self._is_ready = False
+        if n_latent is not None:
+            self.prepare(n_classes, n_latent)
+
+    def prepare(self, n_classes: list[int] | None, n_latent: int) -> None:
+        """Learn what there is to predict, and how wide tokens are; what is known already stays."""
+        if self._is_ready:
+            return
+        self.n_classes, self._is_ready = n_classes, True
+        if n_classes is not None and len(n_classes) == 1:
+            self.class_vectors = nn.Parameter(0.02 * torch.randn(n_classes[0], n_latent))
 
     def views(self, batch: Batch, generator: object = None) -> dict[str, Batch]:
         """Return the batch as it is."""
@@ -62,15 +97,15 @@ class PseudoSupervision(nn.Module):
         own = torch.stack([network.predict(output, name) for name in network.names], 1)  # (B, M, n_out)
         said = self._average(own.detach(), output.present, context)  # (B, M, n_out)
         second = network.head(output.second).unsqueeze(1)  # (B, 1, n_out)
-        apart = self._apart(second, said)  # (B, M)
-        sample_weight = 1.0 if context.weight is None else context.weight.unsqueeze(1)  # (B, 1)
-        loss = self.weight * mean_over(output.present, apart * sample_weight)
+        # The supervised loss is the mean over the fused prediction and those of the heads.
+        share = 1 / (1 + len(network.head_names))
+        loss = share * self.weight * by_sample(output.present, self._apart(second, said), context.weight)
         if self.class_vectors is None:
             return {"loss": loss, "of_pseudo": loss}
-        embeddings = torch.stack([output.heads[name] for name in network.names], 1)  # (B, M, D)
-        distance = (embeddings - self.class_vectors[context.target].unsqueeze(1)).square().sum(-1)  # (B, M)
-        aligned = mean_over(output.present, distance * sample_weight)
-        return {"loss": loss + self.alignment * aligned, "of_pseudo": loss}
+        means = torch.stack([masked_mean(output.tokens[name]) for name in network.names], 1)  # (B, M, D)
+        distance = (means - self.class_vectors[context.target].unsqueeze(1)).square().sum(-1)  # (B, M)
+        aligned = share * self.alignment * by_sample(output.present, distance, context.weight)
+        return {"loss": loss + aligned, "of_pseudo": loss}
 
     def on_train_end(self) -> None:
         """Forget what the samples of this training were said to be."""
@@ -96,3 +131,9 @@ class PseudoSupervision(nn.Module):
             for s, p in zip(second.split(self.n_classes, -1), said.split(self.n_classes, -1))
         ]
         return torch.stack(parts).mean(0)
+
+
+def by_sample(present: Tensor, values: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over samples of `weight` (B,) times the mean of `values` (B, M) over the modalities of each."""
+    each = torch.where(present, values, 0.0).sum(1) / present.sum(1).clamp(min=1)  # (B,)
+    return mean_over(present.any(1), each if weight is None else each * weight)

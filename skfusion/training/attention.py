@@ -1,5 +1,6 @@
 """From attention weights of tokens to who attended to whom."""
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,16 @@ from skfusion.encoders.transformer import Attended, recorded_attention
 from skfusion.fusion.masks import FUSION, GLOBAL
 from skfusion.training.net import PREDICTION_STEP
 
+_CHUNK = 2 * PREDICTION_STEP
+
 
 def attention_maps(net: Any, data: Any) -> tuple[list[str], Any]:
     """Return names, and maps (n_samples, n_names, n_names) or None where the fusion has no attention."""
     names = net.module_.names
     chunks = []
     with recorded_attention(net.module_.fusion) as records:
-        for output in net.outputs(data):
+        # One chunk after the other, since weights of all layers are kept: they grow with the square of the tokens.
+        for output in chain.from_iterable(net.outputs(data.subset(rows)) for rows in _spans(len(data))):
             n = len(output.fused)
             layers = [by_modality(record, len(names)) for record in records]
             if not layers:
@@ -31,6 +35,10 @@ def attention_maps(net: Any, data: Any) -> tuple[list[str], Any]:
     asked = {name: k for name, k in asked.items() if not np.isnan(maps[:, k]).all() or np.nansum(maps[:, :, k])}
     used = [*range(len(names)), *asked.values()]
     return [*names, *asked], maps[:, used][:, :, used]
+
+
+def _spans(n_samples: int) -> list[Any]:
+    return np.split(np.arange(n_samples), range(_CHUNK, n_samples, _CHUNK))
 
 
 def by_modality(record: Attended, n_modalities: int) -> Tensor:

@@ -6,7 +6,19 @@ from math import comb
 import pytest
 import torch
 import torch.nn.functional as F
-from _tokens import N_HEADS, N_MODALITIES, WIDTH, assert_close, build, draw, everyone, noise_for, padded, without
+from _tokens import (
+    N_HEADS,
+    N_MODALITIES,
+    WIDTH,
+    assert_close,
+    build,
+    draw,
+    everyone,
+    inputs_of,
+    noise_for,
+    padded,
+    without,
+)
 from _tokens import double as double
 
 from skfusion.encoders.batch import Tokens
@@ -58,11 +70,15 @@ def test_one_batched_pass_is_the_loop_over_subsets(n_modalities, max_subset):
 
 
 @N_MODALITIES
-def test_one_call_of_the_block_serves_all_subsets_of_a_size(n_modalities):
-    fusion, tokens, calls = build(EverythingAtOnce, n_modalities), draw(n_modalities), []
-    fusion.block.register_forward_hook(lambda *_: calls.append(1))
-    fusion(tokens, everyone(tokens))
-    assert len(calls) == 2  # single ones and pairs
+@MAX_SUBSET
+def test_one_call_of_the_block_serves_all_subsets(n_modalities, max_subset):
+    fusion, tokens = build(EverythingAtOnce, n_modalities, max_subset=max_subset), draw({"a": 4, "b": 4, "c": 4})
+    tokens = {name: tokens[name] for name in list(tokens)[:n_modalities]}
+    with inputs_of(fusion.block) as seen:
+        fusion(tokens, everyone(tokens))
+    (x,) = seen
+    # Nothing is padded: three samples of every subset, of four tokens a member.
+    assert x.shape == (sum(3 * 4 * len(subset) for subset in fusion.subsets), WIDTH)
 
 
 @N_MODALITIES

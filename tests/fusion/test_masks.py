@@ -10,7 +10,6 @@ from _tokens import double as double
 from skfusion.fusion.masks import (
     FUSION,
     GLOBAL,
-    bottleneck_mask,
     own_mask,
     owners,
     partner_weights,
@@ -51,17 +50,6 @@ def test_under_zorros_mask_no_number_of_layers_brings_a_modality_news_of_another
     pure = types != FUSION
     assert torch.equal(reached(zorro_mask(types, types), 6)[pure], own_mask(types, types)[pure])
     assert reached(zorro_mask(types, types), 1)[~pure].all()
-
-
-@pytest.mark.parametrize("types", [PUBLISHED, THREE], ids=["2", "3"])
-def test_under_a_bottleneck_news_takes_two_layers(types):
-    apart = (types.unsqueeze(1) != types) & (types.unsqueeze(1) != FUSION) & (types != FUSION)
-    assert not reached(bottleneck_mask(types, types), 1)[apart].any()
-    assert reached(bottleneck_mask(types, types), 2).all()
-
-
-def test_bottleneck_mask_shows_fusion_tokens_to_everyone():
-    assert torch.equal(bottleneck_mask(PUBLISHED, PUBLISHED), rows("1110", "1110", "1111", "0011"))
 
 
 def test_a_readout_sees_its_own_and_a_global_one_sees_everything():

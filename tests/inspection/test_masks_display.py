@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skfusion.fusion import FUSIONS, Bottleneck, EverythingAtOnce, Zorro
-from skfusion.fusion.masks import FUSION, GLOBAL, bottleneck_mask, own_mask, readout_mask, zorro_mask
+from skfusion.fusion.masks import FUSION, GLOBAL, own_mask, readout_mask, zorro_mask
 from skfusion.inspection import AttentionMaskDisplay
 
 mpl.use("agg")
@@ -51,7 +51,8 @@ def test_zorro_shows_its_mask_and_what_its_queries_read():
 
 
 def test_a_bottleneck_shows_that_modalities_see_themselves_and_the_fusion_tokens():
-    assert_shows("bottleneck", {"layers 1 and 2": bottleneck_mask(WITH_FUSION, WITH_FUSION)})
+    own, fusion = own_mask(WITH_FUSION, WITH_FUSION), WITH_FUSION == FUSION
+    assert_shows("bottleneck", {"layers 1 and 2": own | fusion | fusion.unsqueeze(1)})
 
 
 @pytest.mark.parametrize("fusion", ["early_concat", "irene"])
