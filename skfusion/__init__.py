@@ -16,5 +16,10 @@ __getattr__, __dir__, __all__ = lazy_names(
         "LateFusionStacker": "skfusion.late:LateFusionStacker",
         "Modalities": "skfusion.modalities:Modalities",
         "ModalityImputer": "skfusion.impute:ModalityImputer",
+        "ampute": "skfusion.modalities.ampute:ampute",
+        "ampute_values": "skfusion.modalities.ampute:ampute_values",
+        "PatternConformalClassifier": "skfusion.conformal:PatternConformalClassifier",
+        "PatternConformalRegressor": "skfusion.conformal:PatternConformalRegressor",
+        "ModalityScheduler": "skfusion.schedule:ModalityScheduler",
     },
 )

@@ -7,7 +7,10 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "AttentionMaskDisplay": "skfusion.inspection.plot.masks:AttentionMaskDisplay",
         "FusionComparisonDisplay": "skfusion.inspection.plot.comparison:FusionComparisonDisplay",
+        "MissingModalityDisplay": "skfusion.inspection.plot.missing:MissingModalityDisplay",
+        "MissingPatternDisplay": "skfusion.inspection.plot.patterns:MissingPatternDisplay",
         "compare_fusions": "skfusion.inspection.comparison:compare_fusions",
         "corrected_resampled_interval": "skfusion.inspection.comparison:corrected_resampled_interval",
+        "missing_modality_curve": "skfusion.inspection.missing:missing_modality_curve",
     },
 )

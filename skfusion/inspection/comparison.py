@@ -2,8 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from numbers import Integral, Real
+from collections.abc import Mapping
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,24 +11,24 @@ import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 from scipy import stats
-from sklearn.base import clone, is_classifier, is_regressor
-from sklearn.exceptions import FitFailedWarning
+from sklearn.base import clone
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import (
-    GridSearchCV,
-    GroupKFold,
-    KFold,
-    RandomizedSearchCV,
-    StratifiedGroupKFold,
-    StratifiedKFold,
-    check_cv,
-)
-from sklearn.utils import Bunch, check_array, check_consistent_length, column_or_1d
-from sklearn.utils.multiclass import type_of_target
+from sklearn.utils import Bunch
 
-from skfusion._base import FusionEstimator
-from skfusion._targets import fit_with
-from skfusion.modalities import Modalities, align, check_modalities
+from skfusion.inspection._folds import (
+    check_confidence,
+    check_options,
+    fit_with_groups,
+    folds_of,
+    is_classification,
+    model_alone,
+    read_data,
+    seed_of,
+    warn_of_empty_samples,
+    warn_of_failures,
+    with_progress,
+)
+from skfusion.modalities import Modalities
 
 
 def compare_fusions(
@@ -137,29 +137,25 @@ def compare_fusions(
     ecg        single  0.75       -0.16
     early      fusion  0.93        0.03
     """
-    X = _Reader(modalities).read(X, y)
-    y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
-    check_consistent_length(X, y)
-    if groups is not None:
-        align.check_same_order("groups", X.sample_ids, groups)
-        groups = column_or_1d(groups)
-        check_consistent_length(X, groups)
-    if isinstance(random_state, np.random.RandomState):
-        random_state = random_state.randint(np.iinfo(np.int32).max)
+    X, y, groups = read_data(X, y, groups, modalities)
+    random_state = seed_of(random_state)
     _check_estimators(estimators, single, X.names)
-    _check_options(scoring, confidence, error_score)
-    classify = _is_classification(y, [*(estimators or {}).values(), single])
-    splits = _folds(cv, y, groups, classify, random_state)
+    check_options(scoring, confidence, error_score)
+    classify = is_classification(y, [*(estimators or {}).values(), single])
+    splits = folds_of(cv, y, groups, classify, random_state)
     if estimators is None:
         estimators = _default_fusions(classify, random_state)
     candidates = {
-        **{name: _Candidate("single", _alone(single, classify, random_state), X.select([name])) for name in X.names},
+        **{
+            name: _Candidate("single", model_alone(single, classify, random_state), X.select([name]))
+            for name in X.names
+        },
         **{name: _Candidate("fusion", estimator, X) for name, estimator in estimators.items()},
     }
     if scoring is None:
         scoring = "accuracy" if classify else "r2"
     scorer = check_scoring(candidates[X.names[0]].estimator, scoring)
-    _warn_of_empty_samples(X)
+    warn_of_empty_samples(X)
 
     # The fusions take longest: with them in front, no worker is left with a long fit at the end.
     tasks = [(name, fold) for name in reversed(candidates) for fold in range(len(splits))]
@@ -167,8 +163,11 @@ def compare_fusions(
         delayed(_fit_and_score)(name, candidates[name], y, splits[fold], fold, groups, scorer, error_score)
         for name, fold in tasks
     )
-    found = dict(zip(tasks, _with_progress(fits, len(tasks), verbose)))
-    _warn_of_failures(found, list(candidates))
+    found = dict(zip(tasks, with_progress(fits, len(tasks), verbose, "compare_fusions")))
+    warn_of_failures(
+        "candidate",
+        {name: [found[name, fold].error for fold in range(len(splits))] for name in candidates},
+    )
     kinds = pd.Series({name: candidate.kind for name, candidate in candidates.items()})
     table, scores, best_single = _summarise(found, kinds, splits, confidence)
     return Bunch(
@@ -220,22 +219,12 @@ def corrected_resampled_interval(
         raise ValueError(f"differences has shape {d.shape}; due is (n_splits,), one a fold.")
     if not n_train > 0 or not n_test >= 0:
         raise ValueError(f"n_train is {n_train} and n_test {n_test}; due are a positive number and one from 0 on.")
-    _check_confidence(confidence)
+    check_confidence(confidence)
     if len(d) < 2 or np.isnan(d).any():
         return np.nan, np.nan
     error = np.sqrt((1 / len(d) + n_test / n_train) * d.var(ddof=1))
     reach = stats.t.ppf((1 + confidence) / 2, len(d) - 1) * error
     return float(d.mean() - reach), float(d.mean() + reach)
-
-
-class _Reader(FusionEstimator):
-    """What `check_modalities` asks for: an estimator with `modalities`."""
-
-    def __init__(self, modalities: Any = None) -> None:
-        self.modalities = modalities
-
-    def read(self, X: Any, y: Any) -> Modalities:
-        return check_modalities(self, X, y, reset=True)
 
 
 class _Candidate(NamedTuple):
@@ -272,63 +261,11 @@ def _check_estimators(estimators: Any, single: Any, names: list[str]) -> None:
         )
 
 
-def _check_options(scoring: Any, confidence: float, error_score: Any) -> None:
-    if scoring is not None and not isinstance(scoring, str) and not callable(scoring):
-        raise ValueError(f"scoring is {scoring!r}; due is one metric, the name of a scorer or a callable.")
-    if error_score != "raise" and not isinstance(error_score, Real):
-        raise ValueError(f"error_score is {error_score!r}; due is 'raise' or a number, such as np.nan.")
-    _check_confidence(confidence)
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; due is a number between 0 and 1, such as 0.95.")
-
-
-def _is_classification(y: Any, given: list[Any]) -> bool:
-    """Whether the candidates classify: as the given ones do, since whole numbers may be classes or amounts."""
-    if any(estimator is not None and is_regressor(estimator) for estimator in given):
-        return False
-    if any(estimator is not None and is_classifier(estimator) for estimator in given):
-        return True
-    return type_of_target(y, input_name="y") in ("binary", "multiclass")
-
-
-def _folds(cv: Any, y: Any, groups: Any, classify: bool, seed: Any) -> list[tuple[Any, Any]]:
-    """Return the (train, test) rows of each fold."""
-    if cv is None or isinstance(cv, Integral):
-        whole = (StratifiedGroupKFold if classify else GroupKFold) if groups is not None else None
-        splitter = (whole or (StratifiedKFold if classify else KFold))(5 if cv is None else cv, shuffle=True)
-        splitter.random_state = seed
-    else:
-        splitter = check_cv(cv, y, classifier=classify)
-    with warnings.catch_warnings():
-        # Whether groups stay whole is looked at below, whatever the splitter knows of them.
-        warnings.filterwarnings("ignore", message="The groups parameter is ignored", category=UserWarning)
-        splits = list(splitter.split(np.zeros((len(y), 1)), y, groups))
-    for fold, (train, test) in enumerate(splits if groups is not None else ()):
-        torn = np.intersect1d(groups[train], groups[test]).tolist()
-        if torn:
-            raise ValueError(
-                f"cv puts samples of the group {torn[0]!r} into both parts of fold {fold}. Use a splitter that "
-                "keeps groups whole, such as GroupKFold, or an integer."
-            )
-    return splits
-
-
 def _default_fusions(classify: bool, seed: Any) -> dict[str, Any]:
     from skfusion import FusionClassifier, FusionRegressor
 
     Fusion = FusionClassifier if classify else FusionRegressor
     return {name: Fusion(name, random_state=seed) for name in ("early", "joint", "late")}
-
-
-def _alone(single: Any, classify: bool, seed: Any) -> Any:
-    from skfusion import FusionClassifier, FusionRegressor
-
-    if single is not None:
-        return single
-    return (FusionClassifier if classify else FusionRegressor)("early", random_state=seed)
 
 
 def _fit_and_score(
@@ -347,7 +284,7 @@ def _fit_and_score(
             # Said once for the whole of X, when it was read.
             warnings.filterwarnings("ignore", message="single values are missing", category=UserWarning)
             start = time.perf_counter()
-            _fit(estimator, X[train], y[train], None if groups is None else groups[train])
+            fit_with_groups(estimator, X[train], y[train], None if groups is None else groups[train])
             fitted = time.perf_counter()
             score = float(scorer(estimator, X[test], y[test]))
     except Exception as error:
@@ -356,20 +293,6 @@ def _fit_and_score(
             raise
         return _Fit(float(error_score), np.nan, np.nan, f"{type(error).__name__}: {error}")
     return _Fit(score, fitted - start, time.perf_counter() - fitted)
-
-
-def _fit(estimator: Any, X: Any, y: Any, groups: Any) -> Any:
-    """Fit with `groups`, where the estimator knows them, as a search does whose `cv` is a splitter."""
-    search = isinstance(estimator, GridSearchCV | RandomizedSearchCV) and hasattr(estimator.cv, "split")
-    return estimator.fit(X, y, groups=groups) if search else fit_with(estimator, X, y, groups=groups)
-
-
-def _with_progress(fits: Iterator[_Fit], total: int, verbose: int) -> Iterator[_Fit]:
-    if not verbose:
-        return fits
-    from tqdm.auto import tqdm
-
-    return iter(tqdm(fits, total=total, desc="compare_fusions", unit="fit", leave=False))
 
 
 def _summarise(
@@ -402,27 +325,3 @@ def _summarise(
         }
     )
     return table.rename_axis("candidate"), scores.rename_axis(columns="candidate"), best_single
-
-
-def _warn_of_empty_samples(X: Modalities) -> None:
-    empty = int((~X.present.any(axis=1)).sum())
-    if empty:
-        warnings.warn(
-            f"{empty} of {len(X)} samples have no modality present; they are left out of training, and predicted from "
-            "the prior.",
-            UserWarning,
-            stacklevel=3,
-        )
-
-
-def _warn_of_failures(found: dict[tuple[str, int], _Fit], names: list[str]) -> None:
-    for name in names:
-        fits = [fit for (candidate, _), fit in found.items() if candidate == name]
-        errors = [fit.error for fit in fits if fit.error is not None]
-        if errors:
-            warnings.warn(
-                f"the candidate {name!r} failed in {len(errors)} of {len(fits)} folds, which get error_score. The "
-                f"first error was {errors[0]}",
-                FitFailedWarning,
-                stacklevel=3,
-            )

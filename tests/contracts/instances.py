@@ -21,7 +21,11 @@ from skfusion import (
     LateFusionStacker,
     Modalities,
     ModalityImputer,
+    ModalityScheduler,
+    PatternConformalClassifier,
+    PatternConformalRegressor,
 )
+from skfusion.imputation import GAN, VAE, Conversion, Diffusion, Regressor
 
 PUBLIC = {
     name: cls
@@ -41,17 +45,28 @@ INSTANCES = {
     "late-stacker": LateFusionStacker(LogisticRegression(), cv=3),
     "late-weighted": LateFusionStacker(LogisticRegression(), "weighted", cv=3),
     "late-regressor": LateFusionRegressor(Ridge(tol=1e-12), cv=3),
-    "imputer-conversion": ModalityImputer(estimator=JointFusionRegressor(**NET), random_state=0),
+    "imputer-conversion": ModalityImputer(Conversion(estimator=JointFusionRegressor(**NET)), random_state=0),
     "imputer-knn": ModalityImputer("knn"),
+    "imputer-linear": ModalityImputer("linear"),
+    "imputer-factor": ModalityImputer("factor", random_state=0),
+    "imputer-regressor": ModalityImputer(Regressor(Ridge())),
+    "imputer-vae": ModalityImputer(VAE(max_steps=20), device="cpu", random_state=0),
+    "imputer-gan": ModalityImputer(GAN(max_steps=10, n_draws=2), device="cpu", random_state=0),
+    "imputer-diffusion": ModalityImputer(
+        Diffusion(max_steps=30, n_diffusion_steps=10, n_draws=2), device="cpu", random_state=0
+    ),
     "facade-joint": FusionClassifier(joint=JointFusionClassifier(**SMALL), device="cpu", random_state=0),
     "facade-early": FusionClassifier("early"),
     "facade-late": FusionClassifier("late", late=LateFusionStacker(LogisticRegression(), cv=3)),
     "facade-joint-regressor": FusionRegressor(joint=JointFusionRegressor(**SMALL), device="cpu", random_state=0),
     "facade-early-regressor": FusionRegressor("early"),
+    "scheduler": ModalityScheduler(FusionClassifier("early"), cv=3, random_state=0),
+    "conformal-classifier": PatternConformalClassifier(FusionClassifier("early"), min_samples=5, random_state=0),
+    "conformal-regressor": PatternConformalRegressor(FusionRegressor("early"), min_samples=5, random_state=0),
 }
 """At least one of each public estimator; more where parameters choose another mechanism."""
 
-METHODS = ("predict_proba", "decision_function", "predict", "transform")
+METHODS = ("predict_proba", "decision_function", "predict", "predict_set", "predict_interval", "transform")
 
 
 def instance(key):

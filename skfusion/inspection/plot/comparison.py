@@ -14,7 +14,7 @@ _STYLES = {
     "fusion": {"color": "#0072B2", "marker": "D"},
 }
 _LABELS = {"fusion": "fusion", "single": "single modality"}
-_METRICS = {"r2": "R²"}
+METRICS = {"r2": "R²", "roc_auc": "ROC AUC"}
 _BELOW = 0.24  # how far below its row the dots lie, so that the bar does not hide them
 
 
@@ -203,7 +203,7 @@ verbose
         ax.grid(axis="x", color="0.92")
         ax.set_axisbelow(True)
         name = self.scoring if isinstance(self.scoring, str) else getattr(self.scoring, "__name__", "score")
-        ax.set_xlabel(f"{_METRICS.get(name, name.replace('_', ' '))} in {len(self.scores)} folds")
+        ax.set_xlabel(f"{METRICS.get(name, name.replace('_', ' '))} in {len(self.scores)} folds")
 
     def _write_numbers(self, rows: pd.DataFrame) -> None:
         """Write the mean and the difference of each row on the right of it."""

@@ -1,0 +1,148 @@
+"""What the comparisons share: samples read once, folds, a fit that knows groups, and warnings that are said once."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+import numpy as np
+from sklearn.base import is_classifier, is_regressor
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    RandomizedSearchCV,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    check_cv,
+)
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.multiclass import type_of_target
+
+from skfusion._base import FusionEstimator
+from skfusion._targets import fit_with
+from skfusion.modalities import Modalities, align, check_modalities
+
+Fit = TypeVar("Fit")
+
+
+class _Reader(FusionEstimator):
+    """What `check_modalities` asks for: an estimator with `modalities`."""
+
+    def __init__(self, modalities: Any = None) -> None:
+        self.modalities = modalities
+
+
+def read_data(X: Any, y: Any, groups: Any, modalities: Any) -> tuple[Modalities, Any, Any]:
+    """Read and check samples, target and groups, once for all candidates."""
+    X = check_modalities(_Reader(modalities), X, y, reset=True)
+    y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+    check_consistent_length(X, y)
+    if groups is not None:
+        align.check_same_order("groups", X.sample_ids, groups)
+        groups = column_or_1d(groups)
+        check_consistent_length(X, groups)
+    return X, y, groups
+
+
+def seed_of(random_state: Any) -> Any:
+    """Draw an integer from a RandomState, so that everything that gets it draws the same."""
+    if isinstance(random_state, np.random.RandomState):
+        return random_state.randint(np.iinfo(np.int32).max)
+    return random_state
+
+
+def check_options(scoring: Any, confidence: float, error_score: Any) -> None:
+    """Check what compare functions have in common."""
+    if scoring is not None and not isinstance(scoring, str) and not callable(scoring):
+        raise ValueError(f"scoring is {scoring!r}; due is one metric, the name of a scorer or a callable.")
+    if error_score != "raise" and not isinstance(error_score, Real):
+        raise ValueError(f"error_score is {error_score!r}; due is 'raise' or a number, such as np.nan.")
+    check_confidence(confidence)
+
+
+def check_confidence(confidence: float) -> None:
+    """Check the level of an interval."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; due is a number between 0 and 1, such as 0.95.")
+
+
+def is_classification(y: Any, given: list[Any]) -> bool:
+    """Whether the candidates classify: as the given ones do, since whole numbers may be classes or amounts."""
+    if any(estimator is not None and is_regressor(estimator) for estimator in given):
+        return False
+    if any(estimator is not None and is_classifier(estimator) for estimator in given):
+        return True
+    return type_of_target(y, input_name="y") in ("binary", "multiclass")
+
+
+def folds_of(cv: Any, y: Any, groups: Any, classify: bool, seed: Any) -> list[tuple[Any, Any]]:
+    """Return the (train, test) rows of each fold."""
+    if cv is None or isinstance(cv, Integral):
+        whole = (StratifiedGroupKFold if classify else GroupKFold) if groups is not None else None
+        splitter = (whole or (StratifiedKFold if classify else KFold))(5 if cv is None else cv, shuffle=True)
+        splitter.random_state = seed
+    else:
+        splitter = check_cv(cv, y, classifier=classify)
+    with warnings.catch_warnings():
+        # Whether groups stay whole is looked at below, whatever the splitter knows of them.
+        warnings.filterwarnings("ignore", message="The groups parameter is ignored", category=UserWarning)
+        splits = list(splitter.split(np.zeros((len(y), 1)), y, groups))
+    for fold, (train, test) in enumerate(splits if groups is not None else ()):
+        torn = np.intersect1d(groups[train], groups[test]).tolist()
+        if torn:
+            raise ValueError(
+                f"cv puts samples of the group {torn[0]!r} into both parts of fold {fold}. Use a splitter that "
+                "keeps groups whole, such as GroupKFold, or an integer."
+            )
+    return splits
+
+
+def model_alone(single: Any, classify: bool, seed: Any) -> Any:
+    """Return what scores a modality alone: `single`, or the default."""
+    from skfusion import FusionClassifier, FusionRegressor
+
+    if single is not None:
+        return single
+    return (FusionClassifier if classify else FusionRegressor)("early", random_state=seed)
+
+
+def fit_with_groups(estimator: Any, X: Any, y: Any, groups: Any) -> Any:
+    """Fit with `groups`, where the estimator knows them, as a search does whose `cv` is a splitter."""
+    search = isinstance(estimator, GridSearchCV | RandomizedSearchCV) and hasattr(estimator.cv, "split")
+    return estimator.fit(X, y, groups=groups) if search else fit_with(estimator, X, y, groups=groups)
+
+
+def with_progress(fits: Iterator[Fit], total: int, verbose: int, name: str) -> Iterator[Fit]:
+    """Show a bar called `name` while `fits` come in, where `verbose` asks for it."""
+    if not verbose:
+        return fits
+    from tqdm.auto import tqdm
+
+    return iter(tqdm(fits, total=total, desc=name, unit="fit", leave=False))
+
+
+def warn_of_empty_samples(X: Modalities) -> None:
+    """Say once how many samples have nothing."""
+    empty = int((~X.present.any(axis=1)).sum())
+    if empty:
+        warnings.warn(
+            f"{empty} of {len(X)} samples have no modality present; they are left out of training, and predicted from "
+            "the prior.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def warn_of_failures(kind: str, errors: Mapping[str, list[str | None]]) -> None:
+    """Say once for each name in how many of its folds it failed; None is a fold that went well."""
+    for name, of_folds in errors.items():
+        failed = [error for error in of_folds if error is not None]
+        if failed:
+            warnings.warn(
+                f"the {kind} {name!r} failed in {len(failed)} of {len(of_folds)} folds, which get error_score. The "
+                f"first error was {failed[0]}",
+                FitFailedWarning,
+                stacklevel=3,
+            )

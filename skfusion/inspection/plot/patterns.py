@@ -1,0 +1,193 @@
+"""A picture of who has what."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import check_consistent_length, column_or_1d
+
+from skfusion._compat import optional
+from skfusion.inspection.missing import patterns_of
+from skfusion.modalities import align
+from skfusion.modalities.ampute import as_modalities
+
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "0.35")
+_DOT, _NO_DOT, _STRIPE = "0.15", "0.85", "0.965"
+_CELL = 0.34  # inches a pattern, and a modality
+
+
+class MissingPatternDisplay:
+    """Which modalities samples have: a column a missing pattern, a row a modality.
+
+    Dots in a column are the modalities that a pattern has. Above it is a bar with how many samples have just these,
+    most on the left; beside each modality is a bar with how many samples have it at all. Where `y` was given, bars are
+    split by class.
+
+    After [1]_, who draw intersections of sets this way. Make one with `from_modalities`.
+
+    Parameters
+    ----------
+    patterns : DataFrame of bool (n_patterns, n_modalities)
+        The modalities of each pattern.
+    counts : DataFrame of int (n_patterns, n_classes)
+        Samples of each pattern, a column a class; the one column ``"samples"`` where there are no classes.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes of shape (3,)
+        The bars of the patterns, the dots, the bars of the modalities.
+    figure_ : matplotlib Figure
+        The figure of them.
+
+    References
+    ----------
+    .. [1] Lex et al., "UpSet: Visualization of intersecting sets", IEEE Transactions on Visualization and Computer
+       Graphics 20, 2014.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> import numpy as np
+    >>> from skfusion import ampute
+    >>> from skfusion.inspection import MissingPatternDisplay
+    >>> X = {"labs": np.ones((100, 3)), "ecg": np.ones((100, 2)), "notes": ["stable"] * 100}
+    >>> display = MissingPatternDisplay.from_modalities(ampute(X, {"ecg": 0.3, "notes": 0.6}, random_state=0))
+    >>> display.counts.join(display.patterns)
+                        samples  labs    ecg  notes
+    pattern
+    labs + ecg               44  True   True  False
+    labs + ecg + notes       26  True   True   True
+    labs                     16  True  False  False
+    labs + notes             14  True  False   True
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(self, *, patterns: pd.DataFrame, counts: pd.DataFrame) -> None:
+        self.patterns = patterns
+        self.counts = counts
+
+    @classmethod
+    def from_modalities(
+        cls, X: Any, y: Any = None, *, modalities: Any = None, figure: Any = None, **options: Any
+    ) -> "MissingPatternDisplay":
+        """Count, and draw.
+
+        Parameters
+        ----------
+        X : dict, Modalities, DataFrame with two-level columns, AnnData or MuData
+            The samples. With `modalities` as in an estimator, a table or an AnnData is split the same way.
+        y : array-like of shape (n_samples,), default=None
+            Classes, by which bars are split.
+        modalities : dict or list, default=None
+            How `X` is split, or which modalities to take.
+        figure : matplotlib Figure or SubFigure, default=None
+            Where to draw; None makes one.
+        **options
+            Given to `plot`.
+
+        Returns
+        -------
+        MissingPatternDisplay
+            With `axes_` and `figure_`.
+        """
+        optional("matplotlib.pyplot")
+        X = as_modalities(X, modalities)
+        if y is None:
+            classes, codes = np.array(["samples"]), np.zeros(len(X), dtype=np.intp)
+        else:
+            align.check_same_order("y", X.sample_ids, y)
+            classes, codes = np.unique(column_or_1d(y), return_inverse=True)
+            check_consistent_length(X, codes)
+        rows = patterns_of(X.present, X.names)
+        index = pd.Index(rows, name="pattern", dtype=object)
+        of_each = [np.bincount(codes[members], minlength=len(classes)) for members in rows.values()]
+        counts = pd.DataFrame(np.array(of_each).reshape(-1, len(classes)), index, classes)
+        there = np.array([X.present[members[0]] for members in rows.values()]).reshape(-1, len(X.names))
+        order = counts.sum(axis=1).sort_values(ascending=False, kind="stable").index
+        patterns = pd.DataFrame(there, index, X.names)
+        return cls(patterns=patterns.loc[order], counts=counts.loc[order]).plot(figure, **options)
+
+    def plot(
+        self, figure: Any = None, *, max_patterns: int = 25, bar_kw: dict[str, Any] | None = None
+    ) -> "MissingPatternDisplay":
+        """Draw.
+
+        Parameters
+        ----------
+        figure : matplotlib Figure or SubFigure, default=None
+            Where to draw; None makes one.
+        max_patterns : int, default=25
+            Patterns that get a column; of the rest, the rarest, only the number is written. The bars of the modalities
+            count all samples.
+        bar_kw : dict, default=None
+            Given to matplotlib's ``bar`` and ``barh``.
+
+        Returns
+        -------
+        MissingPatternDisplay
+            Itself.
+        """
+        plt = optional("matplotlib.pyplot")
+        shown, counts = self.patterns.iloc[:max_patterns], self.counts.iloc[:max_patterns]
+        n_patterns, n_modalities = shown.shape
+        wide, high = _CELL * max(n_patterns, 4), _CELL * n_modalities
+        if figure is None:
+            figure = plt.figure(figsize=(wide + 3.4, high + 2.6), layout="constrained")
+        grid = figure.add_gridspec(2, 2, width_ratios=(wide, 1.6), height_ratios=(1.8, high))
+        dots = figure.add_subplot(grid[1, 0])
+        above = figure.add_subplot(grid[0, 0], sharex=dots)
+        beside = figure.add_subplot(grid[1, 1], sharey=dots)
+        self.axes_, self.figure_ = np.array([above, dots, beside]), dots.figure
+        self._draw_dots(dots, shown.to_numpy(dtype=bool))
+        _stack(above.bar, counts.to_numpy(), list(counts.columns), "bottom", bar_kw)
+        by_modality = self.patterns.to_numpy(dtype=int).T @ self.counts.to_numpy()  # (M, n_classes)
+        _stack(beside.barh, by_modality, list(counts.columns), "left", bar_kw)
+        self._name(above, beside, len(self.patterns) - n_patterns, by_modality.sum(axis=1))
+        return self
+
+    def _draw_dots(self, ax: Any, there: Any) -> None:
+        n_patterns, n_modalities = there.shape
+        for row in range(0, n_modalities, 2):
+            ax.axhspan(row - 0.5, row + 0.5, color=_STRIPE, linewidth=0, zorder=0)
+        columns, rows = np.meshgrid(np.arange(n_patterns), np.arange(n_modalities), indexing="ij")
+        ax.scatter(columns, rows, s=70, color=np.where(there.ravel(), _DOT, _NO_DOT), zorder=2)
+        for column in np.flatnonzero(there.sum(axis=1) > 1):
+            has = np.flatnonzero(there[column])
+            ax.plot([column, column], [has[0], has[-1]], color=_DOT, linewidth=2, zorder=1)
+        ax.set_yticks(range(n_modalities), list(self.patterns.columns))
+        ax.set_xlim(-0.6, max(n_patterns, 4) - 0.4)
+        ax.set_ylim(n_modalities - 0.5, -0.5)
+        ax.tick_params(length=0, labelbottom=False)
+        ax.spines[:].set_visible(False)
+
+    def _name(self, above: Any, beside: Any, n_more: int, totals: Any) -> None:
+        n_samples = int(self.counts.to_numpy().sum())
+        for axes, axis in ((above, "x"), (beside, "y")):
+            axes.tick_params(axis=axis, length=0, labelbottom=axis == "y", labelleft=axis == "x")
+            axes.spines[["top", "right"]].set_visible(False)
+        above.set_ylabel("samples")
+        heights = self.counts.sum(axis=1).to_numpy()[: len(self.counts) - n_more]
+        for column, height in enumerate(heights):
+            above.annotate(f"{height}", (column, height), (0, 2), **_BESIDE, ha="center", va="bottom")
+        for row, total in enumerate(totals):
+            share = f"{total / n_samples:.0%}" if n_samples else ""
+            beside.annotate(share, (total, row), (3, 0), **_BESIDE, ha="left", va="center")
+        above.margins(y=0.12)
+        beside.margins(x=0.25)
+        beside.set_xlabel("samples")
+        if n_more:
+            above.set_title(f"and {n_more} rarer patterns", fontsize="small", loc="right")
+        if list(self.counts.columns) != ["samples"]:
+            legend = above.legend(bbox_to_anchor=(1.02, 1), loc="upper left", frameon=False, fontsize="small")
+            legend.set_in_layout(False)  # the corner is free; in the layout, it would push the columns apart
+
+
+_BESIDE = {"textcoords": "offset points", "fontsize": "small"}
+
+
+def _stack(bar: Any, counts: Any, names: list[Any], base: str, bar_kw: dict[str, Any] | None) -> None:
+    """Draw a bar for each row of `counts` (n_bars, n_classes), classes end to end."""
+    ends = counts.cumsum(axis=1)
+    for k, name in enumerate(names):
+        style = {"color": _COLOURS[k % len(_COLOURS)], "label": str(name), **(bar_kw or {})}
+        bar(np.arange(len(counts)), counts[:, k], 0.62, **{base: ends[:, k] - counts[:, k]}, **style)

@@ -1,0 +1,407 @@
+"""Taking away what is there: modalities, or single values, by a mechanism that is known."""
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.stats import rankdata
+
+from skfusion.modalities import align, kinds
+from skfusion.modalities.check import _read
+from skfusion.modalities.container import Modalities
+from skfusion.modalities.kinds import Values
+from skfusion.modalities.presence import BoolArray, check_finite
+
+MECHANISMS = ("mcar", "mar", "mnar", "block", "unseen")
+FloatArray = NDArray[np.float64]
+
+_N_BLOCKS = 20
+"""Blocks that the samples are cut into where nobody says which belong together."""
+_TINY = 1e-12
+"""The smallest random number, so that it has a logarithm."""
+
+
+def ampute(
+    X: Any,
+    rate: "float | Mapping[str, float]",
+    mechanism: str = "mcar",
+    *,
+    by: str | None = None,
+    groups: Any = None,
+    strength: float = 2.0,
+    modalities: Any = None,
+    random_state: Any = None,
+) -> Modalities:
+    """Take modalities away from samples, to see what a model makes of samples that lack some.
+
+    Every sample keeps at least one of the modalities that it has. No data is copied or overwritten: only `present`
+    differs.
+
+    Parameters
+    ----------
+    X : dict, Modalities, DataFrame with two-level columns, AnnData or MuData
+        The samples. With `modalities` as in an estimator, a table or an AnnData is split the same way.
+    rate : float or dict of str to float
+        Of the samples that have a modality, the share that loses it, from 0 up to, but not including, 1. One for all
+        modalities, or one a modality; those that a dict does not name stay. It is met to the sample, as far as samples
+        have another modality to keep: of two modalities at most half can go, and what was missing before may leave it
+        short. Under ``"unseen"`` it is the share of the samples with several
+        modalities that keep one alone, and may be 1.
+    mechanism : {"mcar", "mar", "mnar", "block", "unseen"}, default="mcar"
+        What decides who loses which modality, in the terms of [1]_.
+
+        - ``"mcar"``, completely at random: chance alone.
+        - ``"mar"``, at random: the values of the modality `by`, which is never taken away itself.
+        - ``"mnar"``, not at random: the values of the very modality that goes missing.
+        - ``"block"``: chance, but all samples of a block lose the same modalities, as where a site lacks a device.
+        - ``"unseen"``: a sample keeps one of its modalities, by chance, or all of them, so that at rate 1 no two
+          modalities are ever seen together.
+    by : str, default=None
+        The modality that decides under ``"mar"``; None is the first. Samples that lack it lose others by chance.
+    groups : int or array-like of shape (n_samples,), default=None
+        The blocks of ``"block"``: to which each sample belongs, or how many neighbouring rows make one. None cuts the
+        rows into 20. The rate is met to half a block.
+    strength : float, default=2.0
+        Under ``"mar"`` and ``"mnar"``, by how much the log-odds of losing a modality rise with one standard deviation
+        of what decides: the mean over a modality's columns, each standardised (for texts and token lists, their
+        length). Where it is negative, low values go missing.
+    modalities : dict or list, default=None
+        How `X` is split, or which modalities to take.
+    random_state : int, RandomState or None, default=None
+        With the same int, what is missing at one rate for all is missing at every higher one as well.
+
+    Returns
+    -------
+    Modalities
+        The same data; what was missing before still is.
+
+    Raises
+    ------
+    ValueError
+        Where a rate is 1 or cannot be reached, or a name is none of the modalities.
+
+    See Also
+    --------
+    ampute_values : Take away single values inside a modality.
+    skfusion.inspection.missing_modality_curve : How a model's score falls with the rate.
+
+    References
+    ----------
+    .. [1] Rubin, "Inference and missing data", Biometrika 63, 1976.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfusion import ampute
+    >>> rng = np.random.default_rng(0)
+    >>> X = {"labs": rng.normal(size=(200, 3)), "ecg": rng.normal(size=(200, 50, 2))}
+    >>> ampute(X, 0.3, random_state=0)
+    Modalities of 200 samples
+      labs: dense (3,) float64, present in 70%
+      ecg: sequence (50, 2) float64, present in 70%
+    >>> ampute(X, {"ecg": 0.8}, "mar", by="labs", random_state=0).present.mean(axis=0)
+    array([1. , 0.2])
+    """
+    from sklearn.utils import check_random_state
+
+    X = as_modalities(X, modalities)
+    if mechanism not in MECHANISMS:
+        raise ValueError(f"mechanism is {mechanism!r}; due is one of {list(MECHANISMS)}.")
+    for name, value, only in (("by", by, "mar"), ("groups", groups, "block")):
+        if value is not None and mechanism != only:
+            raise ValueError(f"{name} is given, but mechanism is {mechanism!r}; it is for mechanism={only!r} alone.")
+    rng = check_random_state(random_state)
+    if mechanism == "unseen":
+        return _with_present(X, _keep_one(rng, X.present, _share(rate)))
+    by = _decider(X.names, by) if mechanism == "mar" else None
+    rates = _rates(rate, X.names, spared=by)
+    _check_reachable(rates, "modalities")
+    noise = rng.uniform(_TINY, 1, size=X.shape)  # (n, M)
+    if mechanism == "block":
+        noise = noise[_blocks(groups, X)]  # block b goes by the draws of row b
+    elif mechanism != "mcar":
+        decides = X.names if by is None else [by]
+        standing = np.stack([_standing(X, name) for name in decides], axis=1)  # (n, M) or (n, 1)
+        level = np.log(noise) - np.log1p(-noise) - strength * standing  # what is low goes first
+        noise = rankdata(level, axis=0) / (len(X) + 1)
+    return _with_present(X, _take_away(noise, X.present, rates, whole=mechanism == "block"))
+
+
+def ampute_values(
+    X: Any, rate: "float | Mapping[str, float]", *, modalities: Any = None, random_state: Any = None
+) -> Modalities:
+    """Take single values away inside modalities, completely at random; they become NaN in a copy.
+
+    A row keeps at least one of its values, since a row of NaN would be a missing modality (see `ampute`). A time step
+    of a sequence that loses all its channels is padding.
+
+    Parameters
+    ----------
+    X : dict, Modalities, DataFrame with two-level columns, AnnData or MuData
+        The samples, as for `ampute`.
+    rate : float or dict of str to float
+        The share of the known values of each column that goes, from 0 up to, but not including, 1. One for all
+        modalities, or one a modality; those that a dict does not name stay as they are.
+    modalities : dict or list, default=None
+        How `X` is split, or which modalities to take.
+    random_state : int, RandomState or None, default=None
+        With the same int, what is missing at one rate is missing at every higher one as well.
+
+    Returns
+    -------
+    Modalities
+        Integers became floats; modalities that lose nothing are shared with `X`.
+
+    Raises
+    ------
+    ValueError
+        Where a modality is CSR, whose absent values are zeros, or text.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfusion import ampute_values
+    >>> labs = np.arange(12).reshape(4, 3)
+    >>> ampute_values({"labs": labs}, 0.25, random_state=0)["labs"]
+    array([[ 0.,  1.,  2.],
+           [ 3., nan,  5.],
+           [ 6.,  7.,  8.],
+           [nan, 10., nan]])
+    """
+    from sklearn.utils import check_random_state
+
+    X = as_modalities(X, modalities)
+    rng = check_random_state(random_state)
+    data = dict(X._data)
+    for column, (name, share) in enumerate(zip(X.names, _rates(rate, X.names))):
+        if share:
+            data[name] = _hole(name, X[name], X.present[:, column], share, rng)
+    return Modalities._of(data, X._columns, X.present, X.sample_ids)
+
+
+def as_modalities(X: Any, modalities: Any = None) -> Modalities:
+    """Read what holds several modalities without an estimator's help."""
+    several = isinstance(X, Modalities | Mapping) and not sparse.issparse(X)
+    several = several or kinds.is_instance_of(X, "anndata", "AnnData") or kinds.is_instance_of(X, "mudata", "MuData")
+    two_levels = isinstance(X, pd.DataFrame) and isinstance(X.columns, pd.MultiIndex)
+    if not (several or two_levels or isinstance(modalities, Mapping)):
+        raise TypeError(
+            f"X is of type {type(X).__name__}, which does not say what its modalities are; pass a dict of name to "
+            "array, a Modalities, or modalities={'name': columns, ...}."
+        )
+    found = _read(SimpleNamespace(modalities=modalities), X, modalities, reset=True)
+    return found if modalities is None else found.select(list(modalities))
+
+
+def _with_present(X: Modalities, present: BoolArray) -> Modalities:
+    return Modalities._of(dict(X._data), X._columns, present, X.sample_ids)
+
+
+def _rates(rate: Any, names: list[str], spared: str | None = None) -> FloatArray:
+    """Rate of each modality (M,)."""
+    if isinstance(rate, Mapping):
+        unknown = [name for name in rate if name not in names]
+        if unknown:
+            raise ValueError(f"rate names {unknown}, which are no modalities; there are {names}.")
+        if spared is not None and rate.get(spared):
+            raise ValueError(
+                f"rate takes {spared!r} away, which decides under mechanism='mar' and must stay; name another one "
+                "with `by`, or leave it out of rate."
+            )
+        rates = [rate.get(name, 0) for name in names]
+    else:
+        rates = [0 if name == spared else rate for name in names]
+    for name, value in zip(names, rates):
+        if not _is_share(value):
+            raise ValueError(f"rate is {value!r} for {name!r}; due is a number from 0 up to, but not including, 1.")
+        if value == 1:
+            raise ValueError(
+                f"rate is 1 for {name!r}, which leaves nobody with it; use X.drop([{name!r}]) to leave out a modality, "
+                "or a rate below 1."
+            )
+    return np.array(rates, dtype=np.float64)
+
+
+def _share(rate: Any) -> float:
+    if not _is_share(rate):
+        raise ValueError(
+            f"rate is {rate!r}; due under mechanism='unseen' is one number from 0 to 1, the share of samples that keep "
+            "one modality alone."
+        )
+    return float(rate)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, Real) and 0 <= float(value) <= 1
+
+
+def _check_reachable(rates: FloatArray, what: str) -> None:
+    """Check `rates` (M,), which add up to what a sample loses on average."""
+    most = len(rates) - 1
+    if rates.sum() > most + 1e-9:
+        raise ValueError(
+            f"rate takes {rates.sum():.3g} of {len(rates)} {what} away from a sample on average, but one is always "
+            f"kept: rates may add up to {most} at most. Lower them (one for all can be "
+            f"{reachable_rate(len(rates)):.3g} at most), or take from some alone with a dict."
+        )
+
+
+def reachable_rate(n_modalities: int) -> float:
+    """Return the highest rate that `n_modalities` can all have, since each sample keeps one."""
+    return (n_modalities - 1) / n_modalities
+
+
+def _decider(names: list[str], by: str | None) -> str:
+    if by is not None and by not in names:
+        raise ValueError(f"by is {by!r}, which is no modality; there are {names}.")
+    if len(names) < 2:
+        raise ValueError(f"X has no modality but {names}; under mechanism='mar' it decides, and none is left to go.")
+    return names[0] if by is None else by
+
+
+def _blocks(groups: Any, X: Modalities) -> "NDArray[np.intp]":
+    """To which block each sample belongs, counted from 0 (n,)."""
+    n_samples = len(X)
+    if groups is None:
+        groups = max(1, -(-n_samples // _N_BLOCKS))
+    if isinstance(groups, Integral):
+        if groups < 1:
+            raise ValueError(f"groups is {groups}; due is how many rows make a block, at least 1.")
+        return np.arange(n_samples) // int(groups)
+    align.check_same_order("groups", X.sample_ids, groups)
+    groups = np.asarray(groups)
+    if groups.shape != (n_samples,):
+        raise ValueError(f"groups has shape {groups.shape}; due is ({n_samples},), one entry a sample.")
+    return np.asarray(pd.factorize(groups, use_na_sentinel=False)[0], dtype=np.intp)
+
+
+def _take_away(level: FloatArray, present: BoolArray, rates: FloatArray, *, whole: bool = False) -> BoolArray:
+    """Take the lowest of `level` (n, M), uniform in a column, from `present` (n, M), until each rate (M,) is met.
+
+    With `whole`, rows of equal levels lose the same.
+    """
+    staying = np.where(rates > 0, np.log(level) / (1 - rates), np.inf)  # (n, M)
+    kept = _kept(np.where(present, staying, -np.inf), rates, whole)
+    left = present.copy()
+    for column in np.flatnonzero(rates):
+        may_go = np.flatnonzero(present[:, column] & (kept != column))
+        order = may_go[np.argsort(level[may_go, column], kind="stable")]
+        due = round(float(rates[column]) * int(present[:, column].sum()))
+        left[order[: _whole_blocks(level[order, column], due)], column] = False
+    return left
+
+
+def _kept(staying: FloatArray, rates: FloatArray, whole: bool) -> "NDArray[np.intp]":
+    """Which modality a sample keeps in any case (n,): the one with the highest of `staying` (n, M).
+
+    It would go last anyway, so that at low rates nothing is felt of the choice. Modality m is the one in a share of
+    samples proportional to ``1 - rates[m]``: exactly so (but for `whole`), since rates that add up to M - 1, the most
+    there is, could not be met otherwise. The share is the same at every rate for all, so that a sample keeps the same.
+    """
+    kept = staying.argmax(axis=1)
+    if whole or staying.shape[1] < 2:
+        return kept
+    ranked = np.sort(staying, axis=1)
+    rows = np.flatnonzero(np.isfinite(ranked[:, -1]) & np.isfinite(ranked[:, -2]))  # those with a choice
+    shares = np.where(rates > 0, 1 - rates, 0)
+    room = np.ceil(len(rows) * shares / shares.sum() - 1e-9).astype(int) if len(rows) else shares
+    options = staying[rows]
+    for _ in rates:
+        choice, best = options.argmax(axis=1), np.sort(options, axis=1)
+        full = [m for m in np.flatnonzero(rates) if (choice == m).sum() > room[m]]
+        settled = np.zeros(len(rows), dtype=bool)
+        for m in full:
+            wanting = np.flatnonzero(choice == m)
+            # Who has nearly as good another choice makes room.
+            settled[wanting[np.argsort(best[wanting, -2] - best[wanting, -1], kind="stable")[: room[m]]]] = True
+        options[:, full] = np.where(settled[:, None], options[:, full], -np.inf)
+        some = np.isfinite(options).any(axis=1)
+        kept[rows[some]] = options[some].argmax(axis=1)
+        rows, options = rows[~settled], options[~settled]
+        if not full:
+            break
+    return kept
+
+
+def _whole_blocks(ordered: FloatArray, due: int) -> int:
+    """How many of `ordered` go, such that equals stay together: the number nearest to `due`."""
+    steps = np.r_[0, np.flatnonzero(np.diff(ordered)) + 1, len(ordered)]
+    return int(steps[np.abs(steps - due).argmin()])
+
+
+def _keep_one(rng: Any, present: BoolArray, share: float) -> BoolArray:
+    """Leave a `share` of the samples that have several modalities with one of them."""
+    kept = np.where(present, rng.uniform(size=present.shape), -1).argmax(axis=1)
+    turn = rng.permutation(len(present))
+    several = turn[present[turn].sum(axis=1) > 1]
+    alone = several[: round(share * len(several))]
+    left = present.copy()
+    left[alone] = np.arange(present.shape[1]) == kept[alone, None]
+    return left
+
+
+def _standing(X: Modalities, name: str) -> FloatArray:
+    """Where each sample stands in a modality, standardised over those that have it; 0 where it is missing (n,)."""
+    present = X.present[:, X.names.index(name)]
+    check_finite(name, X[name], present)
+    standing = np.zeros(len(X))
+    if present.any():
+        mean = _column_mean(kinds.take(X[name], np.flatnonzero(present)))
+        standing[present] = (mean - mean.mean()) / (mean.std() or 1)
+    return standing
+
+
+def _column_mean(values: Values) -> FloatArray:
+    """Mean over the standardised columns of each row, up to a constant; the length of a text."""
+    if sparse.issparse(values):
+        known = values.astype(np.float64)
+        known.data = np.nan_to_num(known.data)
+        mean, square = (np.asarray(part.mean(axis=0)).ravel() for part in (known, known.multiply(known)))
+        # Centring would only add the same number to every row, and a zero for every absent value.
+        return np.asarray(known @ _inverse(np.sqrt(np.maximum(square - mean**2, 0)))) / values.shape[1]
+    if isinstance(values, pd.DataFrame):
+        values = np.stack([_numbers(column) for _, column in values.items()], axis=1)
+    elif values.ndim == 1:
+        return np.array([len(text) for text in values], dtype=np.float64)
+    flat = np.asarray(values, dtype=np.float64).reshape(len(values), -1)  # (n, d)
+    known = ~np.isnan(flat)
+    count = np.maximum(known.sum(axis=0), 1)
+    off = np.where(known, flat - np.where(known, flat, 0).sum(axis=0) / count, 0)
+    scale = _inverse(np.sqrt((off**2).sum(axis=0) / count))
+    return np.asarray((off * scale).sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+
+
+def _inverse(sd: FloatArray) -> FloatArray:
+    return np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 0)
+
+
+def _numbers(column: "pd.Series[Any]") -> FloatArray:
+    """Return numbers as they are, categories by their position among the sorted ones."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
+    codes = pd.factorize(column.astype(object), sort=True)[0]
+    return np.where(codes < 0, np.nan, codes)
+
+
+def _hole(name: str, values: Values, present: BoolArray, share: float, rng: Any) -> Values:
+    """Return a copy of `values` with a `share` of each column set to NaN."""
+    if sparse.issparse(values) or (not isinstance(values, pd.DataFrame) and values.ndim == 1):
+        why = "whose absent values are zeros, not missing" if sparse.issparse(values) else "which have no single values"
+        raise ValueError(
+            f"modality {name!r} is {kinds.KINDS[kinds.kind_of(values)]}, {why}; leave it out with a dict of rates"
+            + (", or pass .toarray()." if sparse.issparse(values) else ".")
+        )
+    known = np.asarray(pd.notna(values)).reshape(len(values), -1) & present[:, None]  # (n, d)
+    rates = np.full(known.shape[1], share)
+    _check_reachable(rates, f"columns of modality {name!r}")
+    lost = known & ~_take_away(rng.uniform(_TINY, 1, size=known.shape), known, rates)
+    if isinstance(values, pd.DataFrame):
+        return kinds.canonical(name, values.mask(lost)).values
+    holed = values.astype(values.dtype if values.dtype.kind == "f" else np.float64)
+    holed[lost.reshape(values.shape)] = np.nan
+    return holed

@@ -1,0 +1,558 @@
+"""Which modality next: what each would add to what is present, against what it costs."""
+
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from sklearn.base import ClassifierMixin, clone
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from skfusion._base import FusionEstimator, fits
+from skfusion._build import by_modality, require_present
+from skfusion._compat import HasMethods, integer, options, real
+from skfusion._folds import class_folds
+from skfusion._scheduling import Columns, GainForecaster, Tables, by_pattern, entropies, held_out
+from skfusion._targets import class_prior, fit_with, training_set
+from skfusion.modalities import Modalities, check_modalities
+from skfusion.modalities.check import SINGLE
+from skfusion.modalities.kinds import take
+
+NOTHING_LEFT = "nothing left to ask for"
+OVER_BUDGET = "over budget"
+CONFIDENT = "confident"
+NOT_WORTH = "no gain worth its cost"
+WORTH = "worth its cost"
+CHOSEN = "chosen by the policy"
+STOPPED = "stopped by the policy"
+
+
+@dataclass(frozen=True)
+class SchedulerState:
+    """What a policy decides on: one sample, at one step.
+
+    Parameters
+    ----------
+    sample : object
+        The id of the sample; its position, where `X` has no ids.
+    step : int
+        Decisions before this one.
+    present : dict of str to values
+        What is present: the modality's values, one row in the form of `X`.
+    available : dict of str to float
+        What can be asked for within the budget, and its cost.
+    budget : float
+        What is left of it; inf without one.
+    probabilities : dict of class to float
+        What the classifier says from what is present.
+    gains : dict of str to float
+        What each modality in `available` is expected to add, in nats.
+    """
+
+    sample: Any
+    step: int
+    present: dict[str, Any]
+    available: dict[str, float]
+    budget: float
+    probabilities: dict[Any, float]
+    gains: dict[str, float]
+
+
+class _Situation(NamedTuple):
+    """What is known of samples before a decision."""
+
+    X: Modalities
+    acquired: Any
+    affordable: Any
+    left: Any
+    probabilities: Any
+    gains: Any
+
+    def state(self, row: int, sample: int, step: int, costs: dict[str, float], classes: Any) -> SchedulerState:
+        """Return what a policy may see of one row, which is the `sample` of all."""
+        X, names = self.X, self.X.names
+        within = [names[m] for m in np.flatnonzero(self.affordable[row])]
+        return SchedulerState(
+            sample=sample if X.sample_ids is None else X.sample_ids[row],
+            step=step,
+            present={names[m]: take(X[names[m]], slice(row, row + 1)) for m in np.flatnonzero(self.acquired[row])},
+            available={name: costs[name] for name in within},
+            budget=float(self.left[row]),
+            probabilities=dict(zip(classes.tolist(), self.probabilities[row].tolist())),
+            gains={name: float(self.gains[row, names.index(name)]) for name in within},
+        )
+
+
+class _Decisions(NamedTuple):
+    """What was decided on samples: columns of modalities, -1 to stop."""
+
+    actions: Any
+    reasons: Any
+    gains: Any
+    probabilities: Any
+
+
+class ModalityScheduler(ClassifierMixin, FusionEstimator):
+    """A classifier that asks for one modality after the other, as long as the next is worth its cost.
+
+    Measuring everything for everybody is dear. From what is present, values included, the scheduler forecasts how much
+    each further modality would lower the log loss, takes the one with the largest gain beyond its price, predicts anew,
+    and stops where none is worth it: greedy value of information [1]_, with `lookahead` 2 one step ahead.
+
+    `predict`, `predict_proba` and `score` speak of what was acquired in this way from nothing: they use only a part of
+    `X`. `schedule` says which part, at what cost, and why.
+
+    Parameters
+    ----------
+    estimator : classifier, default=None
+        What predicts from any subset of the modalities; it needs `predict_proba`, and is given the modalities that are
+        acquired alone. None is `LateFusionStacker()`. One that shall keep its fit comes as a `FrozenEstimator`.
+    costs : dict of str to float, float, or None, default=None
+        What each modality costs; 1 for those that a dict does not name. None is 1 for all. What costs 0 is taken at
+        once.
+    lookahead : {1, 2}, default=2
+        1 counts what a modality adds by itself. 2 also counts what the best next one adds once this one is known, as
+        far as it is worth its cost: two modalities that say something only together, or a cheap one that tells where a
+        dear one pays, are found by 2 alone.
+    trade_off : float, default=0.01
+        The price of one unit of cost in nats of log loss: a modality is asked for where its expected gain exceeds
+        ``trade_off * cost``. Larger values ask for less.
+    threshold : float, default=None
+        Stop as soon as the most probable class has this probability. None never stops for that.
+    budget : float, default=None
+        What may be spent on a sample. None is no limit.
+    policy : "value" or callable, default="value"
+        A callable, ``policy(state) -> name or None``, decides instead: a rule, a person or a language model. It gets a
+        `SchedulerState`, sample by sample, and stops with None. What it may not have is refused, which stops as well.
+    modalities : dict or list, default=None
+        How `X` is split, or which modalities to take.
+    cv : int, splitter or iterable, default=5
+        Folds whose test parts tell what modalities add; an integer is stratified, keeps groups whole, and is lowered
+        where no class has so many samples.
+    n_jobs : int or None, default=None
+        Fits of folds, and of forecasts, run in parallel.
+    random_state : int, RandomState or None, default=None
+        For the forests that forecast gains.
+
+    Attributes
+    ----------
+    estimator_ : classifier or None
+        Fitted on all samples; None where there was one class.
+    costs_ : dict of str to float
+        What each modality costs.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    modality_names_in_, n_features_by_modality_, n_features_in_
+        What was seen in fit.
+
+    See Also
+    --------
+    skfusion.LateFusionStacker : A classifier that takes any subset of the modalities.
+
+    Notes
+    -----
+    Gains are differences of the log loss of the true class, in samples that the classifier of a fold had not seen; they
+    do not rely on the classifier's own confidence, and may be negative. Forests regress them on the values present and
+    the probabilities, a set of modalities at a time. Up to six modalities all sets are learnt, above that all
+    up to pairs and the best eight of each larger size; elsewhere the largest set inside the one at hand stands in.
+
+    Three modalities that say something only together are beyond a lookahead of 2.
+
+    References
+    ----------
+    .. [1] Heckerman, Horvitz and Middleton, "An approximate nonmyopic computation for value of information", IEEE
+       Transactions on Pattern Analysis and Machine Intelligence 15, 1993.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skfusion import LateFusionStacker, ModalityScheduler
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.repeat([0, 1], 100)
+    >>> X = {"labs": rng.normal(size=(200, 3)) + y[:, None], "noise": rng.normal(size=(200, 2))}
+    >>> scheduler = ModalityScheduler(LateFusionStacker(LogisticRegression()), random_state=0).fit(X, y)
+    >>> scheduler.next({"labs": X["labs"][:2]})
+    array([None, None], dtype=object)
+    >>> found = scheduler.schedule(X)
+    >>> found.present.mean(axis=0).round(1)
+    array([1., 0.])
+    >>> found.trace.loc[found.trace["sample"] == 0, ["step", "present", "action", "reason"]]
+       step present action                  reason
+    0     0           labs          worth its cost
+    1     1    labs   None  no gain worth its cost
+    """
+
+    _parameter_constraints = {
+        "estimator": [HasMethods(["fit", "predict_proba"]), None],
+        "costs": [Mapping, real(0), None],
+        "lookahead": [integer(1)],
+        "trade_off": [real(0)],
+        "threshold": [real(0, 1, closed="right"), None],
+        "budget": [real(0), None],
+        "policy": [options("value"), callable],
+        "cv": ["cv_object"],
+        "n_jobs": [numbers.Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        costs: Any = None,
+        *,
+        lookahead: int = 2,
+        trade_off: float = 0.01,
+        threshold: Any = None,
+        budget: Any = None,
+        policy: Any = "value",
+        modalities: Any = None,
+        cv: Any = 5,
+        n_jobs: Any = None,
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.costs = costs
+        self.lookahead = lookahead
+        self.trade_off = trade_off
+        self.threshold = threshold
+        self.budget = budget
+        self.policy = policy
+        self.modalities = modalities
+        self.cv = cv
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    @fits
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "ModalityScheduler":
+        """Fit the classifier, and learn what each modality adds to which.
+
+        Parameters
+        ----------
+        X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
+            The samples. What some lack is learnt from those that have it.
+        y : array-like of shape (n_samples,)
+            The classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights; those of weight 0 are left out.
+        groups : array-like of shape (n_samples,), default=None
+            Donors, patients and the like, which folds keep whole, unless `cv` is a splitter that does not.
+
+        Returns
+        -------
+        self
+            The fitted scheduler.
+
+        Raises
+        ------
+        ValueError
+            Where the input is not as due (it names the modality), a cost is below 0 or of no modality, or no training
+            sample has a modality.
+        """
+        if self.lookahead > 2:
+            raise ValueError(f"lookahead is {self.lookahead}; due is 1 or 2.")
+        original = check_modalities(self, X, y, reset=True)
+        self.costs_ = _check_costs(self.costs, original.names)
+        data = training_set(self, original, y, sample_weight, groups, numeric=False, multi_output=False)
+        # In one order, whichever the modalities came in: forests would draw other columns.
+        X = data.X.select(sorted(data.X.names))
+        self.classes_, codes = np.unique(data.y, return_inverse=True)
+        self._prior = class_prior(codes, len(self.classes_), data.sample_weight)
+        self.estimator_: Any = None
+        self._tables: Any = None
+        self._forecaster: Any = None
+        if len(self.classes_) == 1:
+            return self
+        for column, name in enumerate(X.names):
+            require_present(name, X.present[:, column])
+        splits = class_folds(self.cv, data, codes, len(original), y, groups)
+        everything = np.arange(len(X))
+        self.estimator_, *fitted = Parallel(n_jobs=self.n_jobs)(
+            delayed(self._fit_part)(X, data, rows) for rows in [everything, *(train for train, _ in splits)]
+        )
+
+        def predict(columns: Columns) -> Any:
+            out = np.full((len(X), len(self.classes_)), np.nan)
+            whole = X.present[:, sorted(columns)].all(axis=1)
+            for part, (_, test) in zip(fitted, splits):
+                rows = test[whole[test]]
+                if len(rows):
+                    out[rows] = self._ask(part, X, columns, rows)
+            return out
+
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        probabilities, losses = held_out(predict, len(X.names), codes, self._prior)
+        self._tables = Tables(X, seed)
+        self._forecaster = GainForecaster(self.trade_off * self._costs, int(self.lookahead), self.n_jobs, seed)
+        tables = self._tables.apply(X, frozenset(range(len(X.names))))
+        self._forecaster.fit(tables, probabilities, losses, data.sample_weight)
+        return self
+
+    def _fit_part(self, X: Modalities, data: Any, rows: Any) -> Any:
+        """Fit a copy of the classifier on `rows`."""
+        from skfusion import LateFusionStacker
+
+        estimator = LateFusionStacker() if self.estimator is None else clone(self.estimator)
+        metadata = {name: getattr(data, name) for name in ("sample_weight", "groups")}
+        metadata = {name: None if values is None else values[rows] for name, values in metadata.items()}
+        names = frozenset(range(len(X.names)))
+        fitted = fit_with(estimator, _only(X, names, rows), data.y[rows], **metadata)
+        unknown = np.setdiff1d(fitted.classes_, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"the estimator knows the classes {unknown.tolist()}, which y lacks; y has {self.classes_.tolist()}. A "
+                "FrozenEstimator must have been fitted on the same classes."
+            )
+        return fitted
+
+    def _ask(self, estimator: Any, X: Modalities, columns: Columns, rows: Any) -> Any:
+        """Probabilities (n_rows, n_classes) from the modalities `columns` alone; a class that was never seen has 0."""
+        if not columns:
+            return np.tile(self._prior, (len(rows), 1))
+        out = np.zeros((len(rows), len(self.classes_)))
+        found = estimator.predict_proba(_only(X, columns, rows))
+        out[:, np.searchsorted(self.classes_, estimator.classes_)] = found
+        return out
+
+    @property
+    def _costs(self) -> Any:
+        return np.array([self.costs_[name] for name in sorted(self.costs_)])
+
+    def gains(self, X: Any) -> pd.DataFrame:
+        """Return what each modality that `X` lacks is expected to add to what it has.
+
+        Parameters
+        ----------
+        X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
+            What is present.
+
+        Returns
+        -------
+        DataFrame of shape (n_samples, n_modalities)
+            The expected reduction of the log loss, in nats; with a lookahead of 2 and what the best next modality adds
+            after it beyond its price. NaN for what is present.
+        """
+        X = self._checked(X)
+        found = self._decide(X, X.present, np.ones_like(X.present), 0)
+        return pd.DataFrame(found.gains, columns=X.names, index=X.sample_ids)[list(self.modality_names_in_)]
+
+    def next(self, X: Any, *, available: Any = None) -> Any:
+        """Return which modality to ask for next.
+
+        Parameters
+        ----------
+        X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
+            What is present. It has been paid for, as far as there is a `budget`.
+        available : list of str or array-like of bool (n_samples, n_modalities), default=None
+            What can be had, columns in the order of fit. None is everything.
+
+        Returns
+        -------
+        ndarray of str or None (n_samples,)
+            The modality, or None to stop.
+        """
+        X = self._checked(X)
+        can = X.present | self._allowed(available, X)
+        names = np.array([*X.names, None], dtype=object)
+        return names[self._decide(X, X.present, can, 0).actions]
+
+    def schedule(self, X: Any, *, available: Any = None, start: Any = None) -> Bunch:
+        """Acquire modalities of `X` one by one, and say why.
+
+        A modality is looked at only after it was asked for, and asked for only where `X` has it.
+
+        Parameters
+        ----------
+        X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
+            What can be had: a modality that is missing for a sample is never asked for.
+        available : list of str or array-like of bool (n_samples, n_modalities), default=None
+            What of that may be asked for, columns in the order of fit. None is all of it.
+        start : list of str, default=None
+            Modalities that are there from the start, where a sample has them; they are paid for. None is those that
+            cost 0.
+
+        Returns
+        -------
+        Bunch
+            present : ndarray of bool (n_samples, n_modalities)
+                What was acquired, columns in the order of fit.
+            cost : ndarray of shape (n_samples,)
+                What that costs.
+            probabilities : ndarray of shape (n_samples, n_classes)
+                What it predicts.
+            trace : DataFrame
+                One row a decision: the `sample` (its position), the `step`, what was `present`, the `action` (None to
+                stop) and its `reason`, its `cost`, the `entropy` of the prediction before and `entropy_after`; the
+                expected gain of each modality that could be asked for, ``gain__<name>``, and the probability of each
+                class before, ``probability__<class>``.
+        """
+        X = self._checked(X)
+        can = X.present & (True if available is None else self._allowed(available, X))
+        started = self._costs == 0 if start is None else self._listed("start", start, X)
+        return self._run(X, can, X.present & started)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return class probabilities (n_samples, n_classes) from what the schedule acquires of `X`.
+
+        Parameters
+        ----------
+        X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
+            What can be had.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            The prior, where nothing was worth its cost or nothing could be had.
+        """
+        return self.schedule(X).probabilities
+
+    def predict(self, X: Any) -> Any:
+        """Return the predicted class (n_samples,) from what the schedule acquires of `X`."""
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
+
+    def _checked(self, X: Any) -> Modalities:
+        check_is_fitted(self)
+        X = check_modalities(self, X, reset=False)
+        return X.select(sorted(X.names))
+
+    def _listed(self, parameter: str, names: Any, X: Modalities) -> Any:
+        """Which modalities (n_modalities,) a list names."""
+        unknown = [name for name in names if name not in X.names]
+        if unknown or isinstance(names, str):
+            raise ValueError(f"{parameter} is {names!r}; due is a list of names out of {sorted(X.names)}.")
+        return np.isin(X.names, list(names))
+
+    def _allowed(self, available: Any, X: Modalities) -> Any:
+        """Bring `available` to bool (n_samples, n_modalities) in the order of `X`."""
+        if available is None:
+            return np.ones_like(X.present)
+        if isinstance(available, str) or all(isinstance(name, str) for name in available):
+            return np.broadcast_to(self._listed("available", available, X), X.present.shape)
+        given = np.asarray(available)
+        if given.shape != X.present.shape or given.dtype != bool:
+            raise ValueError(
+                f"available has shape {given.shape} and dtype {given.dtype}; due is a list of names, or bool of shape "
+                f"(n_samples, n_modalities) = {X.present.shape}, columns in the order {list(self.modality_names_in_)}."
+            )
+        return given[:, np.argsort(self.modality_names_in_)]
+
+    def _run(self, X: Modalities, can: Any, acquired: Any) -> Bunch:
+        """Decide until all samples have stopped."""
+        acquired = acquired.copy()
+        active = np.arange(len(X))
+        probabilities = np.tile(self._prior, (len(X), 1))
+        steps: list[dict[str, Any]] = []
+        while len(active):
+            found = self._decide(X[active], acquired[active], can[active], len(steps), active)
+            probabilities[active] = found.probabilities
+            steps.append({"rows": active, "present": acquired[active], "found": found})
+            going = found.actions >= 0
+            acquired[active[going], found.actions[going]] = True
+            active = active[going]
+        return Bunch(
+            present=acquired[:, np.argsort(np.argsort(self.modality_names_in_))],
+            cost=acquired @ self._costs,
+            probabilities=probabilities,
+            trace=self._trace(X.names, steps, probabilities),
+        )
+
+    def _decide(self, X: Modalities, acquired: Any, can: Any, step: int, positions: Any = None) -> _Decisions:
+        """Decide on one step of each sample; modalities outside `acquired` (n, M) are not looked at."""
+        left = np.full(len(X), np.inf if self.budget is None else self.budget) - acquired @ self._costs
+        askable = can & ~acquired
+        affordable = askable & (self._costs <= left[:, None] + 1e-9)
+        probabilities, gains = self._forecast(X, acquired, affordable, left)
+        reasons = np.full(len(X), NOT_WORTH, dtype=object)
+        value = np.where(affordable, gains - self.trade_off * self._costs, -np.inf)
+        actions = np.where(value.max(axis=1) > 0, value.argmax(axis=1), -1)
+        reasons[actions >= 0] = WORTH
+        halted = {NOTHING_LEFT: ~askable.any(axis=1), OVER_BUDGET: askable.any(axis=1) & ~affordable.any(axis=1)}
+        if self.threshold is not None:
+            halted[CONFIDENT] = affordable.any(axis=1) & (probabilities.max(axis=1) >= self.threshold)
+        if callable(self.policy):
+            situation = _Situation(X, acquired, affordable, left, probabilities, gains)
+            for row in np.flatnonzero(~np.any(list(halted.values()), axis=0)).tolist():
+                sample = row if positions is None else int(positions[row])
+                state = situation.state(row, sample, step, self.costs_, self.classes_)
+                actions[row], reasons[row] = _answer(self.policy(state), state, X.names)
+        for reason, rows in halted.items():
+            actions[rows], reasons[rows] = -1, reason
+        return _Decisions(actions, reasons, np.where(affordable, gains, np.nan), probabilities)
+
+    def _forecast(self, X: Modalities, acquired: Any, affordable: Any, left: Any) -> tuple[Any, Any]:
+        """Probabilities (n, n_classes) from what is acquired, and expected gains (n, M) of what is affordable."""
+        probabilities, gains = np.tile(self._prior, (len(X), 1)), np.zeros(acquired.shape)
+        for columns, rows in by_pattern(acquired) if self.estimator_ is not None else ():
+            probabilities[rows] = self._ask(self.estimator_, X, columns, rows)
+            tables = self._tables.apply(X[rows], columns)
+            alone, going_on = self._forecaster.predict(columns, tables, probabilities[rows])
+            # Both must be had, and be within what is left.
+            pairs = affordable[rows][:, :, None] & affordable[rows][:, None, :]
+            pairs &= self._costs[:, None] + self._costs <= left[rows][:, None, None] + 1e-9
+            gains[rows] = alone + np.where(pairs, going_on, 0).max(axis=2).clip(min=0)
+        return probabilities, gains
+
+    def _trace(self, names: list[str], steps: list[dict[str, Any]], last: Any) -> pd.DataFrame:
+        """Put the decisions of all steps into one table, sample by sample."""
+        label = np.array([*names, None], dtype=object)
+        costs = np.append(self._costs, 0.0)
+        tables = []
+        for number, step in enumerate(steps):
+            found = step["found"]
+            after = last.copy()
+            if number + 1 < len(steps):
+                after[steps[number + 1]["rows"]] = steps[number + 1]["found"].probabilities
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "sample": step["rows"],
+                        "step": number,
+                        "present": _joined(names, step["present"]),
+                        "action": label[found.actions],
+                        "reason": found.reasons,
+                        "cost": costs[found.actions],
+                        "entropy": entropies(found.probabilities),
+                        "entropy_after": entropies(after[step["rows"]]),
+                        **{f"gain__{name}": found.gains[:, names.index(name)] for name in self.modality_names_in_},
+                        **{f"probability__{c}": p for c, p in zip(self.classes_, found.probabilities.T)},
+                    }
+                )
+            )
+        return pd.concat(tables).sort_values(["sample", "step"], ignore_index=True)
+
+
+def _check_costs(costs: Any, names: list[str]) -> dict[str, float]:
+    given = by_modality("costs", 1.0 if costs is None else costs, names, default=1.0)
+    for name, cost in given.items():
+        if not isinstance(cost, numbers.Real) or not 0 <= float(cost) < np.inf:
+            raise ValueError(f"costs has {cost!r} for the modality {name!r}; due is a finite number from 0 on.")
+    return {name: float(cost) for name, cost in given.items()}
+
+
+def _only(X: Modalities, columns: Columns, rows: Any) -> Any:
+    """Return rows of the modalities `columns`: the array itself where `X` is one plain table."""
+    if X.names == [SINGLE] and X.kind(SINGLE) in ("dense", "sparse"):
+        return take(X[SINGLE], rows)
+    return X.select([X.names[m] for m in sorted(columns)])[rows]
+
+
+def _answer(answer: Any, state: SchedulerState, names: list[str]) -> tuple[int, str]:
+    """Return the column of what a policy asks for, -1 to stop, and why."""
+    if answer is None:
+        return -1, STOPPED
+    if not isinstance(answer, str) or answer not in state.available:
+        return -1, f"refused: {answer!r} is not available"
+    return names.index(answer), CHOSEN
+
+
+def _joined(names: list[str], present: Any) -> Any:
+    """Names of the modalities in each row of `present` (n, M), joined by "+"."""
+    out = np.empty(len(present), dtype=object)
+    for columns, rows in by_pattern(present):
+        out[rows] = "+".join(names[m] for m in sorted(columns))
+    return out

@@ -1,0 +1,201 @@
+import sys
+from itertools import pairwise
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.utils import Bunch
+
+from skfusion import Modalities
+from skfusion.inspection import MissingModalityDisplay, MissingPatternDisplay
+from skfusion.inspection.plot.missing import apart
+
+mpl.use("agg")
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def result():
+    table = pd.DataFrame(
+        {
+            "estimator": np.repeat(["late", "early", "ecg alone"], 3),
+            "rate": [0, 0.3, 0.5] * 3,
+            "mean": [0.9, 0.8, 0.7, 0.95, 0.8, 0.69, 0.8, 0.7, 0.6],
+            "sd": [0.01, 0.02, 0.03] * 3,
+        }
+    )
+    return Bunch(table=table, best_single="ecg", scoring="roc_auc", at="both", area=None)
+
+
+def inside(figure):
+    figure.canvas.draw()
+    box = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    return 0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height
+
+
+# the curve
+
+
+def test_lines_and_bands_lie_where_the_table_says(result):
+    display = MissingModalityDisplay.from_result(result)
+    assert list(display.lines_) == list(display.bands_) == ["late", "early", "ecg alone"]
+    for name, rows in result.table.groupby("estimator"):
+        np.testing.assert_array_equal(display.lines_[name].get_xdata(), rows["rate"])
+        np.testing.assert_array_equal(display.lines_[name].get_ydata(), rows["mean"])
+        band = display.bands_[name].get_paths()[0].vertices
+        last = band[band[:, 0] == 0.5, 1]
+        assert (last.min(), last.max()) == pytest.approx((rows["mean"].iloc[-1] - 0.03, rows["mean"].iloc[-1] + 0.03))
+    assert len({line.get_color() for line in display.lines_.values()}) == 3
+    assert display.lines_["ecg alone"].get_linestyle() == "--"
+    assert display.lines_["late"].get_linestyle() == "-"
+
+
+def test_the_axes_say_what_is_drawn(result):
+    display = MissingModalityDisplay.from_result(result)
+    assert display.ax_.get_ylabel() == "ROC AUC"
+    assert display.ax_.get_xlabel() == "modalities missing at fit and at predict"
+    display.figure_.canvas.draw()
+    assert [label.get_text() for label in display.ax_.get_xticklabels()] == ["0%", "30%", "50%"]
+    assert inside(display.figure_)
+
+
+def test_lines_are_named_at_their_ends_without_overlap(result):
+    display = MissingModalityDisplay.from_result(result)
+    names = sorted(display.ax_.texts, key=lambda text: text.xy[1])
+    assert [text.get_text() for text in names] == ["ecg alone", "early", "late"]
+    display.figure_.canvas.draw()
+    boxes = [text.get_window_extent() for text in names]
+    assert all(below.y1 <= above.y0 for below, above in pairwise(boxes))
+    assert [text.get_color() for text in names] == [display.lines_[t.get_text()].get_color() for t in names]
+
+
+@pytest.mark.parametrize(
+    ("heights", "due"),
+    [
+        ([0.1, 0.5, 0.9], [0.1, 0.5, 0.9]),
+        ([0.5, 0.5], [0.45, 0.55]),
+        ([0.4, 0.45, 0.8], [0.375, 0.475, 0.8]),
+        ([0.5, 0.5, 0.5, 0.62], [0.38, 0.48, 0.58, 0.68]),
+        ([], []),
+    ],
+)
+def test_names_move_as_little_as_keeps_them_apart(heights, due):
+    assert apart(heights, 0.1) == pytest.approx(due)
+
+
+def test_an_estimator_that_failed_is_left_blank(result):
+    result.table.loc[3:5, "mean"] = np.nan
+    display = MissingModalityDisplay.from_result(result)
+    assert [text.get_text() for text in display.ax_.texts] == ["ecg alone", "late"]
+
+
+def test_axes_and_artists_of_the_curve_can_be_given(result):
+    _, axes = plt.subplots(1, 2)
+    display = MissingModalityDisplay.from_result(result, ax=axes[1], line_kw={"linewidth": 5}, band_kw={"alpha": 0.5})
+    assert display.ax_ is axes[1]
+    assert display.figure_ is axes[1].figure
+    assert not axes[0].has_data()
+    assert {line.get_linewidth() for line in display.lines_.values()} == {5}
+    assert {band.get_alpha() for band in display.bands_.values()} == {0.5}
+    assert display.plot() is display
+    assert display.ax_ is not axes[1]
+
+
+# the patterns
+
+
+@pytest.fixture
+def X():
+    present = np.array([[1, 1, 1]] * 5 + [[1, 0, 1]] * 8 + [[0, 0, 1]] * 2 + [[0, 0, 0]], dtype=bool)
+    return Modalities({name: np.ones((16, 2)) for name in ("labs", "ecg", "notes")}, present=present)
+
+
+def heights(ax):
+    return [bar.get_height() for bar in ax.patches]
+
+
+def test_patterns_are_counted_most_frequent_first(X):
+    display = MissingPatternDisplay.from_modalities(X)
+    assert display.counts["samples"].to_dict() == {
+        "labs + notes": 8,
+        "labs + ecg + notes": 5,
+        "notes": 2,
+        "nothing": 1,
+    }
+    assert display.patterns.columns.tolist() == ["labs", "ecg", "notes"]
+    assert display.patterns.loc["labs + notes"].tolist() == [True, False, True]
+    above, dots, beside = display.axes_
+    assert heights(above) == [8, 5, 2, 1]
+    assert [bar.get_width() for bar in beside.patches] == [13, 5, 15]
+    assert [text.get_text() for text in beside.texts] == ["81%", "31%", "94%"]
+    assert [text.get_text() for text in above.texts] == ["8", "5", "2", "1"]
+    assert [label.get_text() for label in dots.get_yticklabels()] == ["labs", "ecg", "notes"]
+    assert above.get_legend() is None
+    assert inside(display.figure_)
+
+
+def test_dots_are_the_modalities_of_a_pattern(X):
+    dots = MissingPatternDisplay.from_modalities(X).axes_[1]
+    (scatter,) = dots.collections
+    dark = scatter.get_facecolors()[:, 0] < 0.5
+    found = {tuple(xy) for xy in scatter.get_offsets()[dark].astype(int).tolist()}
+    assert found == {(0, 0), (0, 2), (1, 0), (1, 1), (1, 2), (2, 2)}
+    assert [line.get_xdata()[0] for line in dots.lines] == [0, 1], "a line joins several dots"
+    top, bottom = dots.get_ylim()[::-1]
+    assert top < 0 < 2 < bottom, "the first modality is on top"
+
+
+def test_bars_are_split_by_class(X):
+    y = np.array(["well", "ill"] * 8)
+    display = MissingPatternDisplay.from_modalities(X, y)
+    assert display.counts.columns.tolist() == ["ill", "well"]
+    assert display.counts.loc["labs + notes"].tolist() == [4, 4]
+    above, _, beside = display.axes_
+    assert [text.get_text() for text in above.get_legend().get_texts()] == ["ill", "well"]
+    bars = above.patches
+    assert bars[0].get_y() == 0
+    assert bars[4].get_y() == bars[0].get_height() == 4, "the second class stands on the first"
+    assert sum(bar.get_width() for bar in beside.patches) == 13 + 5 + 15
+    assert inside(display.figure_)
+
+
+def test_rare_patterns_are_left_out_of_the_picture_alone(X):
+    display = MissingPatternDisplay.from_modalities(X, max_patterns=2)
+    above, _, beside = display.axes_
+    assert heights(above) == [8, 5]
+    assert above.get_title(loc="right") == "and 2 rarer patterns"
+    assert [bar.get_width() for bar in beside.patches] == [13, 5, 15]
+    assert len(display.counts) == 4
+
+
+def test_patterns_of_other_forms_and_in_a_given_figure(X):
+    figure = plt.figure(layout="constrained")
+    left, right = figure.subfigures(1, 2)
+    display = MissingPatternDisplay.from_modalities(
+        np.ones((4, 3)), modalities={"a": [0], "b": [1, 2]}, figure=right, bar_kw={"alpha": 0.5}
+    )
+    assert display.counts["samples"].to_dict() == {"a + b": 4}
+    assert not left.axes
+    assert set(right.axes) == set(display.axes_)
+    assert display.axes_[0].patches[0].get_alpha() == 0.5
+
+
+def test_y_must_fit(X):
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        MissingPatternDisplay.from_modalities(X, np.zeros(3))
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch, result, X):
+    for module in [name for name in sys.modules if name.startswith("matplotlib")]:
+        monkeypatch.setitem(sys.modules, module, None)
+    for draw in (lambda: MissingModalityDisplay.from_result(result), lambda: MissingPatternDisplay.from_modalities(X)):
+        with pytest.raises(ImportError, match=r"pip install 'skfusion\[plot\]'"):
+            draw()
