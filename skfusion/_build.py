@@ -211,6 +211,17 @@ def build_fusion(spec: Any, widths: dict[str, int], n_latent: int, **options: An
     return spec(widths, n_latent, **{**options, **set_options})
 
 
+def build_stand_in(spec: Any, widths: dict[str, int]) -> Any:
+    """Build what stands in for a missing modality, if anything does."""
+    if spec is None or is_module(spec):
+        return copy.deepcopy(spec)
+    if isinstance(spec, str):
+        from skfusion.fusion.missing import STAND_INS
+
+        spec = resolve("fill_missing", spec, STAND_INS)
+    return spec(widths)
+
+
 def _require_named(function: Any, keywords: Iterable[str], known: Iterable[str] = ()) -> None:
     """Raise on a keyword that `function` takes only since it takes any, and that is not `known` to all of its kind."""
     named = _named_parameters(function) | set(known)

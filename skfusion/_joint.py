@@ -2,6 +2,7 @@
 
 import copy
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from skfusion._base import FusionEstimator, fits
 from skfusion._build import (
     build_encoder,
     build_fusion,
+    build_stand_in,
     build_trunk,
     by_modality,
     fit_preprocessor,
@@ -36,7 +38,8 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
     """What the classifier and the regressor share."""
 
     _parameter_constraints = {
-        "modality_dropout": [real(0, 1)],
+        "modality_dropout": [real(0, 1), dict, options("curriculum")],
+        "fill_missing": [options("token", "prior"), callable, None],
         "n_hidden": [integer(1)],
         "n_latent": [integer(1)],
         "n_layers": [integer(0)],
@@ -148,7 +151,7 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
             raise ValueError(
                 "unimodal_heads and balance need heads that the network of the last fit lacks; set warm_start=False."
             )
-        network.modality_dropout, network.drop_token = self.modality_dropout, self.drop_token
+        network.modality_dropout, network.drop_token = self._dropout_by_modality(network.names), self.drop_token
         self.net_.precision, self.net_.compile_network = self.precision, self.compile
         if supervised.balance != self.balance:
             supervised.balance, supervised.blend = self.balance, {}
@@ -179,7 +182,10 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
                 label_smoothing=getattr(self, "label_smoothing", 0.0),
                 balance=self.balance,
             )
-            given = [copy.deepcopy(objective) for objective in self.objectives or ()]
+            given = [
+                resolve("objectives", o, OBJECTIVES)() if isinstance(o, str) else copy.deepcopy(o)
+                for o in self.objectives or ()
+            ]
             of_fusion = [resolve("objectives", name, OBJECTIVES) for name in getattr(network.fusion, "objectives", ())]
             # One that was given stands in for the fusion's own of its class.
             own = [made() for made in of_fusion if not any(isinstance(objective, made) for objective in given)]
@@ -258,10 +264,21 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
             self._build_head(self.n_latent),
             heads=heads,
             trunk=trunk,
-            modality_dropout=self.modality_dropout,
+            stand_in=build_stand_in(self.fill_missing, widths),
+            modality_dropout=self._dropout_by_modality(list(encoders)),
             drop_token=self.drop_token,
             n_classes=self._n_classes_by_output(),
         )
+
+    def _dropout_by_modality(self, names: list[str]) -> Any:
+        """Return `modality_dropout` with a rate for every modality, where it is a dict."""
+        if not isinstance(self.modality_dropout, dict):
+            return self.modality_dropout
+        rates = by_modality("modality_dropout", self.modality_dropout, names, 0.0)
+        for name, rate in rates.items():
+            if not isinstance(rate, Real) or not 0 <= float(rate) < 1:
+                raise ValueError(f"modality_dropout[{name!r}] is {rate!r}; due is a number from 0 to below 1.")
+        return rates
 
     def _train(self, data: Any, target: Any, epochs: int, scheduler: Any, early_stopping: bool) -> "JointFusionBase":
         from skfusion.training.device import seeded

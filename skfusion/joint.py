@@ -36,12 +36,18 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take; see the guide on input.
     objectives : list, default=None
-        Auxiliary losses beside the supervised one (see `skfusion.objectives`).
+        Auxiliary losses beside the supervised one, by name, such as "ranking", or as instances (see
+        `skfusion.objectives`).
     pretrained : estimator, default=None
         Another joint estimator or pretrainer, whose preprocessing and encoders are the start for the modalities that it
         knows. It is cloned and fitted on the training data; ``FrozenEstimator(p)`` keeps its fit.
-    modality_dropout : float, default=0.0
-        Probability with which a present modality is left out of a sample in training; one is always kept.
+    modality_dropout : float, dict of str to float or "curriculum", default=0.0
+        Probability with which a present modality is left out of a sample in training; one is always kept. A dict has a
+        rate a modality, 0 for those it does not name; "curriculum" rises from 0 to .5 over the first half of the
+        epochs.
+    fill_missing : {"token", "prior"} or None, default=None
+        What stands in for a missing modality before the fusion: a learned token that depends on what is present, or a
+        mixture of centres of its embeddings, weighted by what is present (as in SMIL). None leaves it out.
     unimodal_heads : bool, default=False
         Every modality has a prediction of its own, `predict(X, head="labs")`, and the loss is the mean of all of them
         and the fused one. "zorro", "bottleneck", "irene" and "unseen" have these in any case; in "bottleneck" and
@@ -155,7 +161,8 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         modalities: Any = None,
         objectives: Any = None,
         pretrained: Any = None,
-        modality_dropout: float = 0.0,
+        modality_dropout: Any = 0.0,
+        fill_missing: Any = None,
         unimodal_heads: bool = False,
         balance: str = "none",
         drop_token: float = 0.0,
@@ -192,6 +199,7 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         self.objectives = objectives
         self.pretrained = pretrained
         self.modality_dropout = modality_dropout
+        self.fill_missing = fill_missing
         self.unimodal_heads = unimodal_heads
         self.balance = balance
         self.drop_token = drop_token
@@ -317,12 +325,18 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take; see the guide on input.
     objectives : list, default=None
-        Auxiliary losses beside the supervised one (see `skfusion.objectives`).
+        Auxiliary losses beside the supervised one, by name, such as "ranking", or as instances (see
+        `skfusion.objectives`).
     pretrained : estimator, default=None
         Another joint estimator or pretrainer, whose preprocessing and encoders are the start for the modalities that it
         knows. It is cloned and fitted on the training data; ``FrozenEstimator(p)`` keeps its fit.
-    modality_dropout : float, default=0.0
-        Probability with which a present modality is left out of a sample in training; one is always kept.
+    modality_dropout : float, dict of str to float or "curriculum", default=0.0
+        Probability with which a present modality is left out of a sample in training; one is always kept. A dict has a
+        rate a modality, 0 for those it does not name; "curriculum" rises from 0 to .5 over the first half of the
+        epochs.
+    fill_missing : {"token", "prior"} or None, default=None
+        What stands in for a missing modality before the fusion: a learned token that depends on what is present, or a
+        mixture of centres of its embeddings, weighted by what is present (as in SMIL). None leaves it out.
     unimodal_heads : bool, default=False
         Every modality has a prediction of its own, `predict(X, head="labs")`, and the loss is the mean of all of them
         and the fused one. "zorro", "bottleneck", "irene" and "unseen" have these in any case; in "bottleneck" and
@@ -417,7 +431,8 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
         modalities: Any = None,
         objectives: Any = None,
         pretrained: Any = None,
-        modality_dropout: float = 0.0,
+        modality_dropout: Any = 0.0,
+        fill_missing: Any = None,
         unimodal_heads: bool = False,
         balance: str = "none",
         drop_token: float = 0.0,
@@ -452,6 +467,7 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
         self.objectives = objectives
         self.pretrained = pretrained
         self.modality_dropout = modality_dropout
+        self.fill_missing = fill_missing
         self.unimodal_heads = unimodal_heads
         self.balance = balance
         self.drop_token = drop_token

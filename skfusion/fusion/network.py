@@ -11,6 +11,9 @@ from skfusion.encoders.batch import Batch, Tokens
 from skfusion.encoders.transformer import Mask
 from skfusion.fusion.output import FusionOutput
 
+PEAK = 0.5
+"""Rate of modality dropout that the curriculum ends at."""
+
 
 class FusionNetwork(nn.Module):
     """Encoders, then fusion; heads map embeddings to predictions.
@@ -27,8 +30,11 @@ class FusionNetwork(nn.Module):
         The same for other heads of the fusion, by name.
     trunk : nn.Module, default=None
         A transformer that each modality's tokens go through, one after the other, before they are fused.
-    modality_dropout : float, default=0.0
-        Probability with which a sample's modality is left out in training; at least one is kept.
+    stand_in : nn.Module, default=None
+        What stands in for a missing modality before the fusion (see `skfusion.fusion.missing`).
+    modality_dropout : float, dict of str to float or "curriculum", default=0.0
+        Probability with which a sample's modality is left out in training; at least one is kept. "curriculum" rises
+        from 0 to .5 over the first half of the training.
     drop_token : float, default=0.0
         Share of a modality's tokens that is left out in training, where it has several.
     n_classes : list of int, default=None
@@ -43,7 +49,8 @@ class FusionNetwork(nn.Module):
         *,
         heads: dict[str, nn.Module] | None = None,
         trunk: nn.Module | None = None,
-        modality_dropout: float = 0.0,
+        stand_in: nn.Module | None = None,
+        modality_dropout: float | dict[str, float] | str = 0.0,
         drop_token: float = 0.0,
         n_classes: list[int] | None = None,
     ) -> None:
@@ -56,15 +63,28 @@ class FusionNetwork(nn.Module):
         self.head = head
         self.head_names = list(heads or {})
         self.heads = nn.ModuleList((heads or {}).values())
+        self.stand_in = stand_in
+        self.register_buffer("dropout_rates", torch.zeros(len(encoders)), persistent=False)
         self.modality_dropout = modality_dropout
+        self.begin_epoch(1.0)
         self.drop_token = drop_token
         self.n_classes = n_classes
+
+    dropout_rates: Tensor
+
+    def begin_epoch(self, progress: float) -> None:
+        """Set the rates of modality dropout, `progress` from 0 to 1 into the training."""
+        spec = self.modality_dropout
+        if isinstance(spec, str):
+            spec = PEAK * min(1.0, 2 * progress)
+        rates = [float(spec.get(name, 0.0) if isinstance(spec, dict) else spec) for name in self.names]
+        self.dropout_rates.copy_(torch.tensor(rates))
 
     def forward(self, batch: Batch) -> FusionOutput:
         """Encode and fuse a batch."""
         present = batch.present
-        if self.training and self.modality_dropout > 0:
-            present = drop_modalities(present, self.modality_dropout)
+        if self.training and self.modality_dropout:
+            present = drop_modalities(present, self.dropout_rates)
         tokens: dict[str, Tokens] = {}
         draws: dict[torch.Size, Tensor] = {}
         for name, encoder in zip(self.names, self.encoders):
@@ -77,7 +97,12 @@ class FusionNetwork(nn.Module):
             if self.trunk is not None:
                 own = Tokens(self.trunk(own.values, Mask.of(own.mask.unsqueeze(1))), own.mask)
             tokens[name] = own
-        output: FusionOutput = self.fusion(tokens, present)
+        if self.stand_in is None:
+            output: FusionOutput = self.fusion(tokens, present)
+        else:
+            filled, somebody, losses = self.stand_in(tokens, present)
+            output = self.fusion(filled, somebody)
+            output.losses.update(losses)
         output.present = present
         return output
 
@@ -128,8 +153,8 @@ def head_widths(fusion: Any, widths: dict[str, int]) -> dict[str, int]:
     return {head: embedding.shape[-1] for head, embedding in output.heads.items()}
 
 
-def drop_modalities(present: Tensor, rate: float) -> Tensor:
-    """Leave out each present modality with probability `rate`, (B, M) -> (B, M); one a sample is always kept."""
+def drop_modalities(present: Tensor, rate: float | Tensor) -> Tensor:
+    """Leave out each present modality with probability `rate`, one or (M,), (B, M) -> (B, M); one a sample is kept."""
     draw = torch.rand(present.shape, device=present.device)
     kept = present & (draw >= rate)
     # Where all were dropped, the one with the largest draw stays.

@@ -10,6 +10,7 @@ from skfusion._lazy import lazy_names
 
 OBJECTIVES = {
     "pseudo_supervision": "skfusion.objectives.pseudo_supervision:PseudoSupervision",
+    "ranking": "skfusion.objectives.ranking:Ranking",
 }
 """Name of an objective to where its class is; adding one is one line here."""
 

@@ -140,6 +140,7 @@ class FusionNet(NeuralNet):
         # What is compiled is neither copied nor pickled: it lives as long as training does. The method and not the
         # module, since skorch takes no further modules once it is initialized.
         self._compiled = torch.compile(self.module_.forward) if self.compile_network else None
+        self._n_before = len(self.history)
         self._n_train = train.n_samples  # rows are counted in the whole, also where a part is held out
         # The schedule of an earlier fit has left the learning rate where it ended, which is next to 0.
         for group, rates in zip(self.optimizer_.param_groups, self._base_rates):
@@ -206,6 +207,12 @@ class FusionNet(NeuralNet):
         if training and self.scheduler_ is not None and not self._steps_by_batch:
             plateau = isinstance(self.scheduler_, ReduceLROnPlateau)
             self.scheduler_.step(mean) if plateau else self.scheduler_.step()
+
+    def on_epoch_begin(self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any) -> None:
+        """Tell the network how far the training has come."""
+        super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
+        done = len(self.history) - 1 - self._n_before  # this epoch has a row already
+        self.module_.begin_epoch(done / (self.max_epochs - 1) if self.max_epochs > 1 else 1.0)
 
     def on_epoch_end(self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any) -> None:
         """Let objectives look at the epoch that has ended."""

@@ -42,6 +42,9 @@ INSTANCES = {
     "early-auto": EarlyFusionTransformer(transformers="auto", add_indicator=True),
     "joint-classifier": JointFusionClassifier(**NET),
     "joint-regressor": JointFusionRegressor(**NET),
+    "joint-missing": JointFusionClassifier(
+        fill_missing="prior", modality_dropout="curriculum", objectives=["ranking"], **NET
+    ),
     "late-stacker": LateFusionStacker(LogisticRegression(), cv=3),
     "late-weighted": LateFusionStacker(LogisticRegression(), "weighted", cv=3),
     "late-regressor": LateFusionRegressor(Ridge(tol=1e-12), cv=3),

@@ -1,0 +1,78 @@
+"""More modalities are never worse."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skfusion.encoders.batch import Batch
+from skfusion.fusion.output import FusionOutput
+from skfusion.objectives.context import Context
+from skfusion.objectives.supervised import Supervised, mean_over
+
+
+class Ranking(nn.Module):
+    r"""Punish a sample whose loss is larger with a modality more [1]_.
+
+    That is :math:`\max(0, \ell_\text{more} - \ell_\text{fewer})`. A second view of each batch lacks one modality, chosen at random, of each sample that has several. The loss with
+    fewer is a bar and gets no gradient from this; it joins with a weight of its own, so that the bar is an honest one.
+
+    Parameters
+    ----------
+    weight : float, default=1.0
+        Weight of the ranking.
+    fewer : float, default=1.0
+        Weight of the supervised loss with fewer modalities.
+
+    References
+    ----------
+    .. [1] Li et al., "SimMLM: a simple framework for multi-modal learning with missing modality", ICCV, 2025.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfusion import JointFusionClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = {"a": rng.normal(size=(40, 3)), "b": rng.normal(size=(40, 2))}, np.arange(40) % 2
+    >>> model = JointFusionClassifier(objectives=["ranking"], max_epochs=1, random_state=0).fit(X, y)
+    >>> sorted(name for name in model.history_[0] if name.startswith("train_loss_of"))
+    ['train_loss_of_fewer', 'train_loss_of_ranking']
+    """
+
+    when = "any"
+
+    def __init__(self, *, weight: float = 1.0, fewer: float = 1.0) -> None:
+        super().__init__()
+        for name, value in (("weight", weight), ("fewer", fewer)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} of Ranking is {value!r}; due is a number of at least 0.")
+        self.weight, self.fewer = weight, fewer
+        self._supervised = Supervised()
+
+    def prepare(self, n_classes: list[int] | None, n_latent: int) -> None:
+        """Learn what there is to predict."""
+        self._supervised = Supervised(n_classes=n_classes)
+
+    def views(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Batch]:
+        """Return the batch as it is, and with one modality less."""
+        return {"clean": batch, "fewer": Batch(batch.modalities, without_one(batch.present, generator))}
+
+    def loss(self, outputs: dict[str, FusionOutput], batch: Batch, context: Context) -> dict[str, Tensor]:
+        """Return the ranking loss and that with fewer modalities, over the samples that have several."""
+        more, fewer = (
+            self._supervised.each(context.network.predict(outputs[view]), context.target) for view in ("clean", "fewer")
+        )
+        several = batch.present.sum(1) > 1  # (B,)
+        weight = torch.ones_like(more) if context.weight is None else context.weight
+        ranking = self.weight * mean_over(several, F.relu(more - fewer.detach()) * weight)
+        supervised = self.fewer * mean_over(several, fewer * weight)
+        return {"loss": ranking + supervised, "of_ranking": ranking, "of_fewer": supervised}
+
+
+def without_one(present: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Take one modality, chosen at random, from each sample that has several, (B, M) -> (B, M)."""
+    draw = torch.rand(present.shape, device=present.device, generator=generator)
+    taken = torch.where(present, draw, -1.0).argmax(1, keepdim=True)
+    several = present.sum(1, keepdim=True) > 1
+    return present & ~(torch.zeros_like(present).scatter(1, taken, True) & several)
