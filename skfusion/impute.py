@@ -69,7 +69,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
     n_jobs : int or None, default=None
         Fits that run at once, in "regressor".
     random_state : int, RandomState or None, default=None
-        For strategies that draw or train.
+        For strategies that draw, train, or split the samples.
     verbose : int, default=0
         1 shows the progress of networks.
 
@@ -238,10 +238,10 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         known = self._known(X)
         return [self._formed(X, self._complete(known, fill)) for fill in self._draws(known, n_samples)]
 
-    def _draws(self, known: Modalities, n_samples: int) -> Any:
+    def _draws(self, known: Modalities, n_samples: int, least: int = 1) -> Any:
         """Yield what fills, once a draw."""
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(f"n_samples is {n_samples!r}; due is a whole number from 1 on.")
+        if not isinstance(n_samples, Integral) or n_samples < least:
+            raise ValueError(f"n_samples is {n_samples!r}; due is a whole number from {least} on.")
         rng = np.random.default_rng(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         lacking = ~known.present.all(axis=1)
         place, some = np.cumsum(lacking) - 1, known[np.flatnonzero(lacking)]
@@ -261,7 +261,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
             The samples.
         n_samples : int, default=20
-            Draws that it is taken from, where the strategy has no formula for it.
+            Draws that it is taken from, where the strategy has no formula for it; at least 2.
 
         Returns
         -------
@@ -273,7 +273,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         if hasattr(self.strategy_, "spread"):
             return self._laid_out(known, lambda name, rows: self.strategy_.spread(known[rows], name))
         _can("draw")(self)
-        draws = [self._laid_out(known, fill) for fill in self._draws(known, n_samples)]
+        draws = [self._laid_out(known, fill) for fill in self._draws(known, n_samples, least=2)]
         return {name: np.std([draw[name] for draw in draws], axis=0, ddof=1) for name in draws[0]}
 
     def _laid_out(self, known: Modalities, fill: Fill) -> dict[str, Any]:

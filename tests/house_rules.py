@@ -107,7 +107,13 @@ def without_example() -> Iterator[tuple[Path, int, str]]:
     import inspect
     from importlib import import_module
 
-    for package in ("skfusion", "skfusion.inspection", "skfusion.singlecell", "skfusion.datasets"):
+    for package in (
+        "skfusion",
+        "skfusion.inspection",
+        "skfusion.imputation",
+        "skfusion.singlecell",
+        "skfusion.datasets",
+    ):
         if not (ROOT / package.replace(".", "/") / "__init__.py").is_file():
             continue
         module = import_module(package)

@@ -13,10 +13,12 @@ import skfusion
 import skfusion.datasets
 import skfusion.encoders
 import skfusion.fusion
+import skfusion.imputation
 import skfusion.inspection
 from skfusion._build import resolve
 from skfusion.fusion import FUSIONS
 from skfusion.fusion.blocks import PooledFusion
+from skfusion.imputation import STRATEGIES
 from skfusion.inspection.masks import attention_masks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +57,14 @@ def test_links_between_files_lead_somewhere(page):
     assert not lost
 
 
-LISTED = [skfusion, skfusion.datasets, skfusion.inspection, skfusion.encoders, skfusion.fusion]
+LISTED = [
+    skfusion,
+    skfusion.datasets,
+    skfusion.inspection,
+    skfusion.imputation,
+    skfusion.encoders,
+    skfusion.fusion,
+]
 
 
 @pytest.mark.parametrize("package", LISTED, ids=lambda package: package.__name__)
@@ -81,3 +90,14 @@ def test_the_table_of_fusions_says_of_each_what_it_is():
         assert works_on == ("embeddings" if issubclass(made, PooledFusion) else "tokens"), fusion
         assert own_predictions == ("always" if getattr(made, "predicts_by_head", False) else "on request"), fusion
         assert maps == ("yes" if has_attention_maps(fusion) else "no"), fusion
+
+
+def test_the_table_of_strategies_says_of_each_whether_it_draws():
+    section = (ROOT / "docs" / "guide" / "missing.md").read_text().partition("## Filling in")[2].partition("\n## ")[0]
+    rows = re.findall(r'^\| `"(\w+)"` \|(.*)\|$', section, re.M)
+    table = {strategy: [cell.strip() for cell in cells.split("|")] for strategy, cells in rows}
+    assert set(table) == set(STRATEGIES)
+    for strategy, (example, _, _, draws) in table.items():
+        made = resolve("strategy", strategy, STRATEGIES)
+        assert example.startswith(f"`{made.__name__}("), strategy
+        assert draws == ("yes" if hasattr(made, "draw") else "no"), strategy

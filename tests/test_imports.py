@@ -145,7 +145,9 @@ LateFusionStacker().fit(X, np.arange(20) % 2).predict(X)
     assert run(code) == []
 
 
-@pytest.mark.parametrize("package", ["skfusion", "skfusion.encoders", "skfusion.fusion", "skfusion.objectives"])
+@pytest.mark.parametrize(
+    "package", ["skfusion", "skfusion.encoders", "skfusion.fusion", "skfusion.objectives", "skfusion.imputation"]
+)
 def test_every_name_of_a_lazy_package_resolves(package):
     module = sys.modules.get(package) or __import__(package, fromlist=["*"])
     for name in module.__all__:

@@ -107,9 +107,9 @@ class Factor(Strategy):
         """Return the posterior standard deviation (n_samples, n_values)."""
         _, covariances, group, _ = self._posterior(X, name)
         m = list(self.targets_.codes_).index(name)
-        W = self.model_.loadings[m]
-        deviations = [np.sqrt(np.einsum("pa,ab,pb->p", W, c, W) + self.model_.noises[m]) for c in covariances]
-        return np.array([self.targets_.decode_spread(name, d) for d in deviations])[group]
+        W, noise = self.model_.loadings[m], self.model_.noises[m]
+        roots = [W @ linalg.cholesky(c, lower=True) for c in covariances]
+        return np.array([self.targets_.decode_spread(name, root, noise) for root in roots])[group]
 
 
 class FactorModel:

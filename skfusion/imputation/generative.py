@@ -37,7 +37,7 @@ class Generative(Strategy):
     n_draws = 1
 
     def fit(self, X: Modalities, names: list[str], settings: Settings) -> Self:
-        """Train the network on all samples, from each whatever it has."""
+        """Train the network on the samples that have two modalities or more."""
         from skfusion.imputation.networks import Layout, to_tensors
         from skfusion.training.device import resolve_device, seeded
 

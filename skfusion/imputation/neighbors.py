@@ -25,7 +25,8 @@ class Neighbors(Strategy):
     n_neighbors : int, default=5
         How many; 1 copies the nearest.
     pick : {"mean", "random"}, default="mean"
-        The mean of the nearest, or one of them at random. `sample` always draws one.
+        The mean of the nearest, or one of them at random. `sample` always draws one, for all modalities that a sample
+        lacks where these have the same nearest.
 
     Notes
     -----
@@ -72,7 +73,7 @@ class Neighbors(Strategy):
     def fill(self, X: Modalities, name: str) -> Any:
         """Return (n_samples, n_values), or rows of the modality where it is not numeric."""
         if self.pick == "random" and name in self.values_:
-            return self._draw(X, name, np.random.default_rng(self.seed_))
+            return self._pick(X, name, np.random.default_rng(self.seed_).random(len(X)))
         nearest, known = self._nearest(X, name, self.n_neighbors if name in self.values_ else 1)
         if name not in self.values_:
             return take(self.X_[name], self._donors(name)[nearest[:, 0]])
@@ -80,15 +81,15 @@ class Neighbors(Strategy):
         return self._average(name, nearest, weights)
 
     def draw(self, X: Modalities, rng: np.random.Generator) -> dict[str, Any]:
-        """Return one of the nearest by chance, a modality at a time."""
-        return {name: self._draw(X, name, rng) for name in self.values_}
+        """Return one of the nearest by chance; the same for several modalities where they have the same nearest."""
+        chance = rng.random(len(X))
+        return {name: self._pick(X, name, chance) for name in self.values_}
 
-    def _draw(self, X: Modalities, name: str, rng: np.random.Generator) -> Any:
+    def _pick(self, X: Modalities, name: str, chance: Any) -> Any:
+        """Return the neighbour that `chance` (n_samples,), from 0 to 1, falls upon."""
         nearest, known = self._nearest(X, name, self.n_neighbors)
-        chosen = np.where(known, rng.random(known.shape), -1).argmax(axis=1)
-        one = np.zeros(known.shape)
-        one[np.arange(len(one)), chosen] = known[np.arange(len(one)), chosen]
-        return self._average(name, nearest, one)
+        place = (chance * known.sum(axis=1)).astype(np.intp)
+        return self._average(name, nearest, known & (np.arange(known.shape[1]) == place[:, None]))
 
     def _average(self, name: str, nearest: Any, weights: Any) -> Any:
         """Return the weighted mean of donors; the training mean where no donor could be compared."""

@@ -20,12 +20,30 @@ class Settings:
 class Strategy(FusionEstimator):
     """Fills a missing modality from those that are present.
 
-    The samples come with single NaN filled and with at least one modality present; every modality was present in some
-    training sample. Numeric modalities travel as flat tables (n_samples, n_values).
+    The samples come with single NaN filled. In training each has at least one modality, and each modality is there in
+    some sample; later a sample may have nothing, and gets the training means. What lies in a missing slot is to have no
+    say. Numeric modalities travel as flat tables (n_samples, n_values).
 
     A strategy that is a distribution has as well ``draw(X, rng)``, which returns a dict of all numeric modalities, one
     joint draw a sample, (n_samples, n_values) each. One that knows its error has ``spread(X, name)``, the standard
     deviation of what it fills, (n_samples, n_values).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfusion import ModalityImputer
+    >>> from skfusion.imputation import Strategy
+    >>> class Median(Strategy):
+    ...     def fit(self, X, names, settings):
+    ...         present = dict(zip(X.names, X.present.T))
+    ...         self.medians_ = {name: np.median(X[name][present[name]], axis=0) for name in names}
+    ...         return self
+    ...
+    ...     def fill(self, X, name):
+    ...         return np.tile(self.medians_[name], (len(X), 1))
+    >>> X = {"a": np.array([[1.0], [3.0], [11.0], [np.nan]]), "b": np.ones((4, 1))}
+    >>> ModalityImputer(Median()).fit_transform(X)["a"].ravel()
+    array([ 1.,  3., 11.,  3.])
     """
 
     copies = False

@@ -78,20 +78,21 @@ class Targets:
     def encode(self, X: Modalities, name: str) -> Any:
         """Return (n_samples, n_columns) float64; zeros where the modality is missing."""
         code, present = self.codes_[name], X.present[:, X.names.index(name)]
-        there = code.encode(flat(present_rows(X[name], present)))
-        if present.all():
-            return there
-        out = np.zeros((len(X), there.shape[1]))
-        out[present] = there
+        out = np.zeros((len(X), code.n_columns))
+        if present.any():
+            out[present] = code.encode(flat(present_rows(X[name], present)))
         return out
 
     def decode(self, name: str, table: Any) -> Any:
         """Return the values (n_samples, n_values) of a table (n_samples, n_columns)."""
         return self.codes_[name].decode(table)
 
-    def decode_spread(self, name: str, deviation: Any) -> Any:
-        """Return the standard deviations of values from those of independent columns."""
-        return self.codes_[name].decode_spread(deviation)
+    def decode_spread(self, name: str, root: Any, noise: Any) -> Any:
+        """Return the standard deviations (n_values,) of values whose columns have covariance root rootᵀ + diag(noise).
+
+        `root` is (n_columns, k), `noise` (n_columns,).
+        """
+        return self.codes_[name].decode_spread(root, noise)
 
 
 class _Code:
@@ -107,18 +108,20 @@ class _Code:
         limit = self.n_components or (N_COMPONENTS if sparse.issparse(values) and width > WIDE else width)
         n_components = min(limit, n_samples - 1, width)
         self.projection: Any = None
-        self.mean, self.scale = self.fill.means_, np.ones(1)
+        self.mean, self.scale, self.spread = self.fill.means_, np.ones(1), np.ones(1)
         if sparse.issparse(values) and width > WIDE:
             self.mean = np.zeros(width)
             if 0 < n_components < width:
                 self.projection = TruncatedSVD(n_components, random_state=self.seed).fit(values)
         else:
             values = to_dense(values).astype(np.float64)
-            spread = values.std(axis=0)
-            # Rounding leaves a constant column with a spread just above 0.
-            self.scale = np.where(spread > 1e-12 * np.abs(self.mean), spread, 1.0)
+            self.spread = values.std(axis=0)
+            # Rounding leaves a constant column with a spread just above 0. What fills it is the constant.
+            self.spread[self.spread <= 1e-12 * np.abs(self.mean)] = 0.0
+            self.scale = np.where(self.spread > 0, self.spread, 1.0)
             if 0 < n_components < width:
                 self.projection = PCA(n_components, random_state=self.seed).fit((values - self.mean) / self.scale)
+        self.n_columns = width if self.projection is None else len(self.projection.components_)
         self.shift, self.unit = 0.0, 1.0
         if self.projection is not None:
             table = self._project(values)
@@ -138,13 +141,13 @@ class _Code:
         table = np.asarray(table, dtype=np.float64) * self.unit + self.shift
         if self.projection is not None:
             table = self.projection.inverse_transform(table)
-        return table * self.scale + self.mean
+        return table * self.spread + self.mean
 
-    def decode_spread(self, deviation: Any) -> Any:
-        deviation = np.asarray(deviation) * self.unit
+    def decode_spread(self, root: Any, noise: Any) -> Any:
         if self.projection is not None:
-            deviation = np.sqrt(np.square(deviation) @ np.square(self.projection.components_))
-        return deviation * self.scale
+            components = self.projection.components_  # (n_columns, n_values)
+            root, noise = components.T @ root, noise @ np.square(components)
+        return np.sqrt(np.square(root).sum(axis=1) + noise) * self.unit * self.spread
 
 
 def patterns(present: Any) -> list[tuple[tuple[bool, ...], Any]]:

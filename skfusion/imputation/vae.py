@@ -96,5 +96,5 @@ class VAE(Generative):
         import torch
 
         with torch.no_grad():
-            mean = self.network_.mean(*self._given(X, name)).double()
+            mean = self.network_.mean(*self._given(X, name)).clamp(*self.range_).double()
         return self.layout_.split(mean)[list(self.targets_.codes_).index(name)].cpu().numpy()

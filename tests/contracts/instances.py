@@ -50,7 +50,7 @@ INSTANCES = {
     "late-regressor": LateFusionRegressor(Ridge(tol=1e-12), cv=3),
     "imputer-conversion": ModalityImputer(Conversion(estimator=JointFusionRegressor(**NET)), random_state=0),
     "imputer-knn": ModalityImputer("knn"),
-    "imputer-linear": ModalityImputer("linear"),
+    "imputer-linear": ModalityImputer("linear", random_state=0),
     "imputer-factor": ModalityImputer("factor", random_state=0),
     "imputer-regressor": ModalityImputer(Regressor(Ridge())),
     "imputer-vae": ModalityImputer(VAE(max_steps=20), device="cpu", random_state=0),

@@ -1,0 +1,217 @@
+"""Ridge regression in closed form, a regression for each pattern of what is present."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from _data import complete, has, standardised, with_gaps
+from scipy import sparse
+from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import Ridge as SklearnRidge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skfusion import Modalities, ModalityImputer
+from skfusion.imputation import Linear
+from skfusion.imputation.linear import ALPHAS, Ridge, principal_axes
+from skfusion.imputation.strategy import Settings
+from skfusion.preprocessing import LogNormalizer, OneScale, Projection
+
+
+def by_hand(X, new, name, alpha):
+    """Fill `name` in `new` by scikit-learn, from the training samples that have what the sample has."""
+    scalers, train, query = standardised(X, new)
+    out, others = new[name].copy(), [other for other in X if other != name]
+    for pattern in product([True, False], repeat=len(others)):
+        gone = ~has(new, name) & np.all([has(new, o) == there for o, there in zip(others, pattern)], axis=0)
+        sources = [other for other, there in zip(others, pattern) if there]
+        if not gone.any() or not sources:
+            continue
+        rows = np.all([has(X, other) for other in [name, *sources]], axis=0)
+        model = SklearnRidge(alpha) if alpha else LinearRegression()
+        model.fit(np.hstack([train[s][rows] for s in sources]), train[name][rows])
+        filled = model.predict(np.hstack([query[s][gone] for s in sources]))
+        out[gone] = scalers[name].inverse_transform(filled)
+    return out
+
+
+@pytest.mark.parametrize("alpha", [0, 3.0, 200.0])
+def test_each_pattern_has_the_regression_of_scikit_learn(alpha):
+    X, new = with_gaps(complete(120)), with_gaps(complete(40, seed=1), share=0.5)
+    filled = ModalityImputer(Linear(alpha, min_samples=1)).fit(X).transform(new)
+    assert len(np.unique([has(new, name) for name in new], axis=1).T) == 7
+    for name in X:
+        np.testing.assert_allclose(filled[name], by_hand(X, new, name, alpha), rtol=1e-8)
+
+
+@pytest.mark.parametrize(("n", "p", "rank"), [(30, 5, 5), (10, 40, 9), (30, 8, 3), (10, 40, 3), (20, 4, 0)])
+def test_principal_axes_carry_all_of_the_table(n, p, rank):
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(n, p)) if rank in (p, n - 1) else rng.normal(size=(n, rank)) @ rng.normal(size=(rank, p))
+    Z = Z - Z.mean(axis=0)
+    axes, scores, squares = principal_axes(Z)
+    assert axes.shape == (p, rank)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(rank), atol=1e-9)
+    np.testing.assert_allclose(scores, Z @ axes, atol=1e-9)
+    np.testing.assert_allclose(scores.T @ scores, np.diag(squares), atol=1e-9)
+    np.testing.assert_allclose(scores @ axes.T, Z, atol=1e-9)
+
+
+@pytest.mark.parametrize(("n", "p"), [(30, 5), (10, 40)])
+def test_one_decomposition_serves_all_penalties(n, p):
+    rng = np.random.default_rng(0)
+    Z, Y, new = rng.normal(1, 2, size=(n, p)), rng.normal(3, 1, size=(n, 3)), rng.normal(size=(4, p))
+    shortest, *found = Ridge().fit(Z, Y, []).path(new, [], [0, 0.1, 25.0])
+    for alpha, predicted in zip([0.1, 25.0], found):
+        np.testing.assert_allclose(predicted, SklearnRidge(alpha).fit(Z, Y).predict(new), rtol=1e-8)
+    coefficients = np.linalg.pinv(Z - Z.mean(axis=0)) @ (Y - Y.mean(axis=0))
+    np.testing.assert_allclose(shortest, (new - Z.mean(axis=0)) @ coefficients + Y.mean(axis=0), rtol=1e-8)
+
+
+# The penalty
+
+
+def penalty_by_hand(X, name, enough=1000):
+    """The penalty of least squared error over five folds, each standardised by its own training samples."""
+    rows = np.flatnonzero(has(X, name) & np.any([has(X, other) for other in X if other != name], axis=0))
+    if len(rows) > enough:
+        rows = np.sort(np.random.default_rng(0).choice(rows, enough, replace=False))
+    errors = np.zeros(len(ALPHAS))
+    for train, test in KFold(5, shuffle=True, random_state=0).split(rows):
+        fold, held_out = ({key: values[rows[part]] for key, values in X.items()} for part in (train, test))
+        blind = {**held_out, name: np.full_like(held_out[name], np.nan)}
+        scale = np.nanstd(fold[name], axis=0)
+        for i, alpha in enumerate(ALPHAS):
+            errors[i] += np.square((by_hand(fold, blind, name, alpha) - held_out[name]) / scale).sum()
+    return ALPHAS[np.argmin(errors)]
+
+
+@pytest.mark.parametrize("state", [0, 1, None])
+def test_the_penalty_is_the_best_in_cross_validation_whatever_the_random_state(state):
+    X = with_gaps(complete(50))
+    found = ModalityImputer(Linear(min_samples=1), random_state=state).fit(X).strategy_.alphas_
+    assert found["b"] == penalty_by_hand(X, "b")
+    assert ALPHAS[0] < found["b"] < ALPHAS[-1]
+
+
+def test_of_many_samples_some_choose_the_penalty(monkeypatch):
+    X = with_gaps(complete(80))
+    monkeypatch.setattr("skfusion.imputation.linear._ENOUGH", 25)
+    found = ModalityImputer(Linear(min_samples=1), random_state=0).fit(X).strategy_.alphas_
+    assert found["b"] == penalty_by_hand(X, "b", enough=25)
+
+
+def test_components_of_wide_counts_are_learnt_anew_in_each_fold():
+    rng = np.random.default_rng(0)
+    counts = sparse.csr_matrix(rng.poisson(rng.gamma(1, size=(90, 3)) @ rng.gamma(1, size=(3, 600))).astype(float))
+    protein = np.log1p(counts[:, :2].toarray()) + rng.normal(size=(90, 2))
+    X = Modalities({"rna": counts, "protein": protein})
+    fitted = Linear().fit(X, ["protein"], Settings(seed=3))
+    errors = np.zeros(len(ALPHAS))
+    for train, test in KFold(5, shuffle=True, random_state=0).split(protein):
+        source = make_pipeline(LogNormalizer(), Projection(random_state=3), OneScale()).fit(counts[train])
+        target = StandardScaler().fit(protein[train])
+        Z, Y = source.transform(counts[train]), target.transform(protein[train])
+        for i, alpha in enumerate(ALPHAS):
+            predicted = SklearnRidge(alpha).fit(Z, Y).predict(source.transform(counts[test]))
+            errors[i] += np.square(predicted - target.transform(protein[test])).sum()
+    assert fitted.alphas_ == {"protein": ALPHAS[np.argmin(errors)]}
+
+
+def test_a_penalty_is_chosen_for_each_modality():
+    X = complete(300)
+    X["noise"] = np.random.default_rng(5).normal(size=(300, 3))
+    chosen = ModalityImputer("linear", random_state=0).fit(X).strategy_.alphas_
+    assert chosen["noise"] > 100 * chosen["a"]
+    assert ModalityImputer(Linear(7)).fit(X).strategy_.alphas_ == dict.fromkeys(X, 7)
+
+
+def test_a_modality_that_the_rest_of_a_fold_lacks_is_no_hindrance():
+    X = complete(40)
+    X["c"][1:] = np.nan
+    filled = ModalityImputer("linear").fit_transform(X)
+    assert all(np.isfinite(filled[name]).all() for name in filled.names)
+
+
+# Enough samples
+
+
+def test_a_source_that_leaves_too_few_samples_is_left_out():
+    X, new = complete(100), complete(10, seed=1)
+    X["a"][20:] = np.nan
+    new = {"a": new["a"], "c": new["c"]}
+    few = ModalityImputer(Linear(0, min_samples=20)).fit(X).transform(new)["b"]
+    both = LinearRegression().fit(np.hstack([X["a"], X["c"]])[:20], X["b"][:20])
+    np.testing.assert_allclose(few, both.predict(np.hstack([new["a"], new["c"]])))
+    many = ModalityImputer(Linear(0, min_samples=21)).fit(X).transform(new)["b"]
+    np.testing.assert_allclose(many, LinearRegression().fit(X["c"], X["b"]).predict(new["c"]))
+    alone = ModalityImputer(Linear(0, min_samples=21)).fit(X).transform({"a": new["a"]})["b"]
+    np.testing.assert_allclose(alone, LinearRegression().fit(X["a"][:20], X["b"][:20]).predict(new["a"]))
+
+
+# Namesakes
+
+
+@pytest.mark.parametrize("n_own", [0, 1, 2])
+def test_own_columns_enter_as_in_a_regression_that_has_them(n_own):
+    rng = np.random.default_rng(0)
+    Z, new = rng.normal(size=(50, 6)), rng.normal(size=(9, 6))
+    own, new_own = rng.normal(2, 3, size=(n_own, 50, 4)), rng.normal(2, 3, size=(n_own, 9, 4))
+    Y = Z @ rng.normal(size=(6, 4)) + own.sum(axis=0) + rng.normal(size=(50, 4))
+    found = next(Ridge().fit(Z, Y, list(own)).path(new, list(new_own), [0]))
+    for j in range(4):
+        model = LinearRegression().fit(np.column_stack([Z, *own[:, :, j]]), Y[:, j])
+        np.testing.assert_allclose(found[:, j], model.predict(np.column_stack([new, *new_own[:, :, j]])), atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_an_own_column_that_is_among_the_shared_ones_changes_nothing(dtype):
+    rng = np.random.default_rng(0)
+    a, new = rng.normal(5, 2, size=(200, 4)).astype(dtype), rng.normal(5, 2, size=(9, 4)).astype(dtype)
+    b = a @ rng.normal(size=(4, 3)) + rng.normal(size=(200, 3))
+    named = {"a": pd.DataFrame(a, columns=list("wxyz")), "b": pd.DataFrame(b, columns=list("xyq"))}
+    fitted = ModalityImputer(Linear(0)).fit(named)
+    assert list(fitted.strategy_.own_["b"]) == ["a"]
+    filled = fitted.transform({"a": pd.DataFrame(new, columns=list("wxyz"))})["b"]
+    np.testing.assert_allclose(filled, LinearRegression().fit(a, b).predict(new), rtol=1e-4)
+
+
+def layers(n_samples, names):
+    """Wide counts of genes, and protein-like values of some of the genes, which go by their own gene alone."""
+    rng = np.random.default_rng(0)
+    depth = rng.lognormal(0, 0.5, size=(n_samples, 1))
+    counts = rng.poisson(depth * rng.gamma(1, 2, size=(n_samples, 600)))
+    values = LogNormalizer().fit_transform(sparse.csr_matrix(counts))[:, 30:50].toarray()
+    values = values + 0.3 * rng.normal(size=values.shape)
+    genes = [f"g{i}" for i in range(600)]
+    rna = pd.DataFrame.sparse.from_spmatrix(sparse.csr_matrix(counts.astype(np.float32)), columns=genes)
+    return {"rna": rna, "protein": pd.DataFrame(values, columns=names)}
+
+
+def test_in_wide_counts_the_namesake_tells_what_components_do_not():
+    genes = [f"g{i}" for i in range(30, 50)]
+    scores, fills = {}, {}
+    for called, names in {"genes": genes, "numbers": range(20), "others": [f"p{i}" for i in range(20)]}.items():
+        X = Modalities(layers(200, names))
+        fitted = ModalityImputer("linear", random_state=0).fit(X[:150])
+        filled = fitted.transform(X[150:].select(["rna"]))["protein"]
+        scores[called], fills[called] = r2_score(X["protein"][150:], filled), filled
+        assert bool(fitted.strategy_.own_["protein"]) == (called == "genes")
+    assert scores["genes"] > 0.8
+    assert scores["others"] < 0.4
+    np.testing.assert_array_equal(fills["others"], fills["numbers"])
+
+
+def test_the_namesake_is_the_log_normalised_count_beside_the_components():
+    X = Modalities(layers(150, [f"g{i}" for i in range(48, 68)]))
+    fitted = ModalityImputer(Linear(0), random_state=0).fit(X[:100])
+    filled = fitted.transform(X[100:].select(["rna"]))["protein"]
+    components = fitted.strategy_.sources_.encode(X)["rna"]
+    logs = LogNormalizer().fit(X["rna"][:100]).transform(X["rna"]).toarray()
+    for j in (0, 19):
+        table = np.column_stack([components, logs[:, 48 + j]])
+        model = LinearRegression().fit(table[:100], X["protein"][:100, j])
+        np.testing.assert_allclose(filled[:, j], model.predict(table[100:]), rtol=1e-5)

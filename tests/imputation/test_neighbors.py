@@ -1,0 +1,75 @@
+"""Filling from the nearest training samples; `test_impute.py` compares the nearest with a search by hand."""
+
+import numpy as np
+import pytest
+from _data import complete, with_gaps
+
+from skfusion import ModalityImputer
+from skfusion.imputation import Neighbors
+
+
+def nearest(k):
+    """Fitted data, one new sample, and the values of its k nearest by `a`."""
+    X, new = complete(50), complete(1, seed=1)
+    scale = X["a"].std(axis=0)
+    order = np.argsort(np.square((X["a"] - new["a"]) / scale).sum(axis=1))[:k]
+    return X, new, order
+
+
+def row_of(values, row):
+    """The position of a row among others, to the bit."""
+    return int(np.flatnonzero((values == row).all(axis=1))[0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_random_pick_is_one_of_the_nearest(seed):
+    X, new, order = nearest(4)
+    fitted = ModalityImputer(Neighbors(4, pick="random"), random_state=seed).fit(X)
+    filled = fitted.transform({"a": np.repeat(new["a"], 30, axis=0)})
+    found = [row_of(X["b"], row) for row in filled["b"]]
+    assert set(found) == set(order)
+    again = fitted.transform({"a": np.repeat(new["a"], 30, axis=0)})
+    np.testing.assert_array_equal(again["b"], filled["b"])
+
+
+def test_draws_fall_on_each_of_the_nearest_alike():
+    X, new, order = nearest(4)
+    fitted = ModalityImputer(Neighbors(4), random_state=0).fit(X)
+    (drawn,) = fitted.sample({"a": np.repeat(new["a"], 2000, axis=0)})
+    found = np.array([row_of(X["b"], row) for row in drawn["b"]])
+    np.testing.assert_allclose([(found == row).mean() for row in order], 0.25, atol=0.04)
+
+
+def test_what_one_sample_lacks_is_drawn_from_one_donor():
+    X, new, _ = nearest(4)
+    (drawn,) = ModalityImputer(Neighbors(4), random_state=0).fit(X).sample({"a": np.repeat(new["a"], 50, axis=0)})
+    b, c = ([row_of(X[name], row) for row in drawn[name]] for name in "bc")
+    assert b == c
+    assert len(set(b)) > 1
+
+
+def test_the_uncertainty_is_the_spread_of_the_nearest():
+    X, new, order = nearest(5)
+    fitted = ModalityImputer(Neighbors(5), random_state=0).fit(X)
+    found = fitted.uncertainty({"a": new["a"]}, n_samples=400)["b"][0]
+    np.testing.assert_allclose(found, X["b"][order].std(axis=0), rtol=0.15)
+
+
+def test_more_missing_means_a_larger_error():
+    errors = []
+    for share in (0.0, 0.4, 0.8):
+        X, new = with_gaps(complete(300), share), complete(300, seed=1)
+        blind = with_gaps(new, share, seed=1)
+        blind["c"] = np.full_like(blind["c"], np.nan)
+        filled = ModalityImputer("knn").fit(X).transform(blind)
+        errors.append(np.mean(np.square(filled["c"] - new["c"])))
+    assert errors[0] < 0.9 * errors[1] < 0.8 * errors[2]
+
+
+def test_the_distance_is_a_mean_over_the_values_that_both_have():
+    X = {"a": np.array([[0.0], [1.0], [2.0]]), "wide": np.zeros((3, 50)), "c": np.array([[10.0], [20.0], [30.0]])}
+    X["wide"][1:] = np.nan
+    fitted = ModalityImputer(Neighbors(1)).fit(X)
+    assert fitted.transform({"a": [[1.6]]})["c"].item() == 30
+    # The first sample is off in one value of 51, the others in one of one.
+    assert fitted.transform({"a": [[1.6]], "wide": np.zeros((1, 50))})["c"].item() == 10
