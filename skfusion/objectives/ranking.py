@@ -15,9 +15,9 @@ from skfusion.objectives.supervised import Supervised, mean_over
 class Ranking(nn.Module):
     r"""Punish a sample whose loss is larger with a modality more [1]_.
 
-    That is :math:`\max(0, \ell_\text{more} - \ell_\text{fewer})`. A second view of each batch lacks one modality, chosen
-    at random, of each sample that has several. The loss with fewer is a bar and gets no gradient from this; it joins
-    with a weight of its own, so that the bar is an honest one.
+    That is :math:`\max(0, \ell_\text{more} - \ell_\text{fewer})`. A second view of each batch lacks one modality,
+    chosen at random, of each sample that has several. The loss with fewer is a bar and gets no gradient from this; it
+    joins with a weight of its own, so that the bar is an honest one.
 
     Parameters
     ----------
