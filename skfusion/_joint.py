@@ -247,6 +247,11 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         if (trunk is not None) and self.pretrained is not None:
             raise ValueError("encoders='shared' has one transformer for all, which pretrained does not hand over yet.")
         fusion = build_fusion(self.fusion, widths, self.n_latent, n_fusion_layers=self.n_fusion_layers, **sizes)
+        if self.fill_missing is not None and getattr(fusion, "fills_missing", False):
+            raise ValueError(
+                f"fill_missing is {self.fill_missing!r}, but fusion={self.fusion!r} has what stands in for a missing "
+                "modality itself; leave fill_missing at None, or choose another fusion."
+            )
         heads = {}
         if self.unimodal_heads or self.balance != "none" or getattr(fusion, "predicts_by_head", False):
             found = head_widths(fusion, widths)

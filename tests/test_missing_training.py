@@ -15,6 +15,7 @@ from skfusion.fusion.output import FusionOutput
 from skfusion.objectives import Ranking
 from skfusion.objectives.context import Context
 from skfusion.objectives.ranking import without_one
+from skfusion.objectives.supervised import Supervised
 
 SMALL = {"n_hidden": 16, "n_latent": 8, "dropout_rate": 0.1, "lr": 0.01, "max_epochs": 15, "device": "cpu"}
 PRESENT = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=torch.bool)
@@ -253,11 +254,10 @@ class Plain(torch.nn.Module):
 
 def test_ranking_is_how_much_worse_more_is_and_does_not_move_the_bar():
     objective = Ranking(weight=2.0, fewer=0.5)
-    objective.prepare(None, 8)
     more, fewer = (torch.tensor(v, requires_grad=True) for v in ([[3.0], [1.0], [9.0]], [[1.0], [2.0], [0.0]]))
     target, weight = torch.zeros(3, 1), torch.tensor([1.0, 0.5, 1.5])
     present = torch.tensor([[True, True], [True, True], [False, True]])
-    context = Context(Plain(), target, weight, torch.arange(3))
+    context = Context(Plain(), target, weight, torch.arange(3), supervised=Supervised())
     outputs = {"clean": FusionOutput(more, {}), "fewer": FusionOutput(fewer, {})}
     losses = objective.loss(outputs, Batch({}, present), context)
     assert losses["of_ranking"].item() == pytest.approx(2.0 * (9 - 1) / 2)
@@ -266,6 +266,42 @@ def test_ranking_is_how_much_worse_more_is_and_does_not_move_the_bar():
     losses["of_ranking"].backward()
     assert fewer.grad is None or not fewer.grad.any()
     assert more.grad[0] > 0 == more.grad[1] == more.grad[2]
+
+
+class Pairs(Ranking):
+    """Notes who had what in both views."""
+
+    def loss(self, outputs, batch, context):
+        self.seen = [*getattr(self, "seen", []), (outputs["clean"].present, outputs["fewer"].present)]
+        return super().loss(outputs, batch, context)
+
+
+def test_fewer_is_a_part_of_more_under_modality_dropout_as_well():
+    X, y = redundant(60)
+    X["c"] = X["a"] + 1
+    model = classifier(objectives=[Pairs()], modality_dropout=0.5, max_epochs=3).fit(X, y)
+    more, fewer = (torch.cat(part) for part in zip(*model.net_.criterion_[1].seen))
+    assert not (fewer & ~more).any()
+    assert torch.equal(more.sum(1) - fewer.sum(1), (more.sum(1) > 1).long())
+    assert (more.sum(1) == 1).any()
+    assert (more.sum(1) == 2).any()
+
+
+def test_ranking_goes_by_the_criterion_of_the_estimator():
+    X, y = redundant(60)
+    model = JointFusionRegressor(criterion=torch.nn.L1Loss(), objectives=["ranking"], **{**SMALL, "max_epochs": 1})
+    recorded = model.set_params(objectives=[Pairs()]).fit(X, y.astype(float)).net_.criterion_
+    assert isinstance(recorded[0].criterion, torch.nn.L1Loss)
+    outputs = {"clean": FusionOutput(torch.tensor([[3.0]]), {}), "fewer": FusionOutput(torch.tensor([[1.0]]), {})}
+    context = Context(Plain(), torch.zeros(1, 1), None, torch.arange(1), supervised=recorded[0])
+    losses = Ranking().loss(outputs, Batch({}, torch.ones(1, 2, dtype=torch.bool)), context)
+    assert losses["of_ranking"].item() == 2.0
+
+
+@pytest.mark.parametrize("fusion", ["shared_specific", "mixture_of_experts"])
+def test_a_fusion_with_stand_ins_of_its_own_takes_no_others(fusion):
+    with pytest.raises(ValueError, match=f"fill_missing is 'token', but fusion='{fusion}' has what stands in"):
+        classifier(fusion=fusion, fill_missing="token").fit(*redundant(20))
 
 
 def test_ranking_lowers_how_much_worse_more_is():
@@ -296,5 +332,4 @@ def test_an_unknown_objective_lists_those_that_exist():
     objectives = [Ranking(weight=0.3)]
     before = copy.deepcopy(vars(objectives[0]))
     classifier(objectives=objectives, max_epochs=1).fit(*redundant(20))
-    assert objectives[0].weight == before["weight"]
-    assert objectives[0]._supervised.n_classes is None
+    assert vars(objectives[0]) == before

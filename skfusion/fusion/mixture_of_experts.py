@@ -37,6 +37,9 @@ class MixtureOfExperts(PooledFusion):
        2024.
     """
 
+    fills_missing = True
+    """What stands in for a missing modality is its own affair."""
+
     def __init__(
         self,
         widths: dict[str, int],

@@ -80,11 +80,15 @@ class FusionNetwork(nn.Module):
         rates = [float(spec.get(name, 0.0) if isinstance(spec, dict) else spec) for name in self.names]
         self.dropout_rates.copy_(torch.tensor(rates))
 
+    def drop(self, batch: Batch) -> Batch:
+        """Leave modalities out in training: once a batch and before its views, so that all of them lack the same."""
+        if not self.training or not self.modality_dropout:
+            return batch
+        return Batch(batch.modalities, drop_modalities(batch.present, self.dropout_rates))
+
     def forward(self, batch: Batch) -> FusionOutput:
         """Encode and fuse a batch."""
         present = batch.present
-        if self.training and self.modality_dropout:
-            present = drop_modalities(present, self.dropout_rates)
         tokens: dict[str, Tokens] = {}
         draws: dict[torch.Size, Tensor] = {}
         for name, encoder in zip(self.names, self.encoders):

@@ -29,6 +29,9 @@ class SharedSpecific(PooledFusion):
     .. [1] Wang et al., "Multi-modal learning with missing modality via shared-specific feature modelling", CVPR, 2023.
     """
 
+    fills_missing = True
+    """What stands in for a missing modality is its own affair."""
+
     def __init__(
         self,
         widths: dict[str, int],

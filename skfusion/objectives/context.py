@@ -24,6 +24,8 @@ class Context:
         Counted from 0.
     teacher : nn.Module or None
         A frozen network to learn from.
+    supervised : Supervised or None
+        The supervised objective, whose `each` is the loss of a sample.
     """
 
     network: Any
@@ -33,6 +35,7 @@ class Context:
     n_samples: int = 0
     epoch: int = 0
     teacher: Any = None
+    supervised: Any = None
 
 
 class Part(NamedTuple):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from skfusion.encoders.batch import Batch
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.context import Context
-from skfusion.objectives.supervised import Supervised, mean_over
+from skfusion.objectives.supervised import mean_over
 
 
 class Ranking(nn.Module):
@@ -49,11 +49,6 @@ class Ranking(nn.Module):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} of Ranking is {value!r}; due is a number of at least 0.")
         self.weight, self.fewer = weight, fewer
-        self._supervised = Supervised()
-
-    def prepare(self, n_classes: list[int] | None, n_latent: int) -> None:
-        """Learn what there is to predict."""
-        self._supervised = Supervised(n_classes=n_classes)
 
     def views(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Batch]:
         """Return the batch as it is, and with one modality less."""
@@ -62,7 +57,8 @@ class Ranking(nn.Module):
     def loss(self, outputs: dict[str, FusionOutput], batch: Batch, context: Context) -> dict[str, Tensor]:
         """Return the ranking loss and that with fewer modalities, over the samples that have several."""
         more, fewer = (
-            self._supervised.each(context.network.predict(outputs[view]), context.target) for view in ("clean", "fewer")
+            context.supervised.each(context.network.predict(outputs[view]), context.target)
+            for view in ("clean", "fewer")
         )
         several = batch.present.sum(1) > 1  # (B,)
         weight = torch.ones_like(more) if context.weight is None else context.weight

@@ -247,23 +247,28 @@ class FusionNet(NeuralNet):
 
     def _losses(self, objectives: Any, samples: Samples, epoch: int) -> dict[str, Part]:
         """Return ``"loss"``, the sum of all, and by name what objectives and the fusion tell apart."""
-        context = Context(self.module_, samples.target, samples.weight, samples.index, self._n_train, epoch)
+        if not len(objectives):
+            raise ValueError("objectives is empty; due is at least one.")
+        network, supervised = self.module_, self.criterion_[0]
+        context = Context(
+            network, samples.target, samples.weight, samples.index, self._n_train, epoch, supervised=supervised
+        )
+        whole = network.drop(samples.batch)
         found: dict[str, Tensor | Part] = {}
-        total, clean = None, None
+        total: Tensor = torch.zeros((), device=whole.present.device)
+        clean: FusionOutput | None = None
         for objective in objectives:
             outputs = {}
-            for view, batch in objective.views(samples.batch, None).items():
-                if batch is samples.batch:
+            for view, batch in objective.views(whole, None).items():
+                if batch is whole:
                     clean = self._run(batch) if clean is None else clean
                     outputs[view] = clean
                 else:
                     outputs[view] = self._run(batch)
-            losses = dict(objective.loss(outputs, samples.batch, context))
+            losses = dict(objective.loss(outputs, whole, context))
             loss = losses.pop("loss")
-            total = loss if total is None else total + loss
+            total = total + loss
             found.update(losses)
-        if total is None:
-            raise ValueError("objectives is empty; due is at least one.")
         # What a fusion adds is no part of how well it predicts.
         if clean is not None and self.module_.training:
             for name, extra in clean.losses.items():
