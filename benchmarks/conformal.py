@@ -23,6 +23,7 @@ from skfusion import (
     PatternConformalRegressor,
 )
 from skfusion.datasets import load_handwritten
+from skfusion.modalities.patterns import name_pattern
 
 MARGINAL = {"min_samples": 10**9, "pooling": "nearest"}
 """Every pattern is pooled with all others: split conformal prediction as it comes."""
@@ -82,7 +83,7 @@ def judge(model, X, y):
     else:
         sets = model.predict_set(X)
         held, size = sets[np.arange(len(y)), np.searchsorted(model.classes_, y)], sets.sum(axis=1)
-    names = ["+".join(np.array(X.names)[row]) for row in X.present]
+    names = [name_pattern(row, X.names) for row in X.present]
     return pd.DataFrame({"pattern": names, "coverage": held, "size": size})
 
 
@@ -90,7 +91,7 @@ def table(title, runs):
     found = []
     for model, (X, y), (X_test, y_test) in runs:
         for name, params in CALIBRATIONS.items():
-            model.set_params(min_samples=50, pooling="masked").set_params(**params).fit(X, y)
+            model.set_params(min_samples=50, pooling="subset").set_params(**params).fit(X, y)
             means = judge(model, X_test, y_test).groupby("pattern").mean()
             means["n"] = model.patterns_["n_calibration"]
             found.append(means.assign(calibrated=name).reset_index())

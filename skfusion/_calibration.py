@@ -1,15 +1,9 @@
-"""The arithmetic of conformal prediction by missing pattern: who calibrates whom, scores, thresholds, fair coins."""
+"""The arithmetic of conformal prediction by missing pattern: who calibrates whom, scores and thresholds."""
 
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
-from scipy import sparse
-from sklearn.model_selection import GroupShuffleSplit
-
-from skfusion.modalities import Modalities
-from skfusion.modalities.kinds import take
 
 
 class Threshold(NamedTuple):
@@ -47,32 +41,27 @@ def class_scores(proba: Any, coins: Any, method: str) -> Any:
     return scores
 
 
-def nearest_patterns(pattern: Any, patterns: Any, counts: Any, enough: int, *, masked: bool) -> Any:
+def nearest_patterns(pattern: Any, patterns: Any, counts: Any, enough: int, *, subset: bool) -> Any:
     """Return which of `patterns` (n_patterns, n_modalities) calibrate `pattern`: itself, the nearest till `enough`.
 
-    Samples that can be masked down are as far as what they lack; others, as all in which they differ. Of equally far
-    ones those that have less go first, and what is equal in both goes together, so that no order of patterns matters.
+    With `subset`, samples are cut down to the pattern, and as far as what they lack; else, as all in which they differ.
+    Of equally far ones those that have less go first, and what is equal in both goes together, so that no order of
+    patterns matters.
     """
     lacking = (pattern & ~patterns).sum(axis=1)
     surplus = (~pattern & patterns).sum(axis=1)
-    distance = (lacking if masked else lacking + surplus) * (len(pattern) + 1) + surplus
+    distance = (lacking if subset else lacking + surplus) * (len(pattern) + 1) + surplus
     within = [radius for radius in np.unique(distance) if counts[distance <= radius].sum() >= enough]
     return distance <= (within[0] if within else np.inf)
 
 
-def hold_out(present: Any, codes: Any, groups: Any, share: float, rng: Any) -> Any:
-    """Draw a share of the samples, (n_samples,) bool: the same of each missing pattern and class, or whole groups.
+def hold_out(present: Any, codes: Any, share: float, rng: Any) -> Any:
+    """Draw a share of the samples, (n_samples,) bool: the same of each missing pattern and class.
 
-    Without groups, one sample of each class and one of each modality always stays.
+    One sample of each class and one of each modality always stays.
     """
     n_samples = len(present)
     held_out = np.zeros(n_samples, dtype=bool)
-    if groups is not None:
-        if len(np.unique(groups)) < 2:
-            raise ValueError("groups holds a single group; due are 2 or more, since calibration holds out whole ones.")
-        splitter = GroupShuffleSplit(1, test_size=share, random_state=rng)
-        held_out[next(splitter.split(present, groups=groups))[1]] = True
-        return held_out
     order = rng.permutation(n_samples)
     by_stratum = order[np.lexsort((codes[order], *present[order].T))]
     held_out[by_stratum] = np.diff(np.floor(share * np.arange(n_samples + 1) + rng.uniform())) > 0
@@ -81,33 +70,24 @@ def hold_out(present: Any, codes: Any, groups: Any, share: float, rng: Any) -> A
     return held_out
 
 
-def flip_coins(X: Modalities, seed: int) -> Any:
-    """Draw a number in [0, 1) a sample by what is present of it: equal samples get equal ones, in any batch."""
-    start = np.random.default_rng(seed).integers(2**64, dtype=np.uint64)
-    total = np.full(len(X), start, dtype=np.uint64)
-    for name, present in zip(X.names, X.present.T):
-        rng = np.random.default_rng([seed, *name.encode()])
-        total[present] += _hash_rows(take(X[name], np.flatnonzero(present)), rng)
-    return (pd.util.hash_array(total) >> np.uint64(11)) * 2.0**-53
+def hold_out_groups(has: Any, labels: list[str], groups: Any, share: float, rng: Any) -> Any:
+    """Draw the samples of a share of the groups, (n_samples,) bool.
 
-
-def _hash_rows(values: Any, rng: Any) -> Any:
-    """Hash each row of canonical values to 64 bits, with factors of its columns drawn from `rng`."""
-    if isinstance(values, pd.DataFrame):
-        return pd.util.hash_pandas_object(values, index=False).to_numpy()
-    if values.dtype == object:
-        texts = np.array([v if isinstance(v, str) else "\0".join(map(str, v)) for v in values], dtype=object)
-        return pd.util.hash_array(texts, categorize=False)
-    width = int(np.prod(values.shape[1:]))
-    factors = rng.integers(2**63, size=width, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    if sparse.issparse(values):
-        summed = np.cumsum(_hash_numbers(values.data) * factors[values.indices], dtype=np.uint64)
-        summed = np.concatenate([np.zeros(1, dtype=np.uint64), summed])
-        return summed[values.indptr[1:]] - summed[values.indptr[:-1]]
-    return _hash_numbers(values).reshape(len(values), width) @ factors
-
-
-def _hash_numbers(values: Any) -> Any:
-    """Hash numbers one by one; equal ones of any dtype are equal, and zero, of either sign, is 0."""
-    numbers = np.ascontiguousarray(values, dtype=np.float64).ravel()
-    return pd.util.hash_array(np.where(np.isnan(numbers), np.nan, numbers) + 0.0)
+    A group of everything in `has` (n_samples, n_labels) always stays, and fewer are drawn where that needs so many.
+    """
+    found, which = np.unique(groups, return_inverse=True)
+    if len(found) < 2:
+        raise ValueError("groups holds a single group; due are 2 or more, since calibration holds out whole ones.")
+    of_group = np.stack([np.bincount(which, column) > 0 for column in has.T], axis=1)  # (n_groups, n_labels)
+    n_with, held_out = of_group.sum(axis=0), np.zeros(len(found), dtype=bool)
+    for group in rng.permutation(len(found)):
+        if held_out.sum() < math.ceil(share * len(found)) and (n_with[of_group[group]] > 1).all():
+            held_out[group] = True
+            n_with -= of_group[group]
+    if not held_out.any():
+        only = labels[int(np.argmax(of_group[0] & (n_with == 1)))]
+        raise ValueError(
+            f"only group {found[:1].tolist()[0]!r} has {only}, each other group has something alone as well, and "
+            "calibration holds out whole groups. Pass more groups, or a FrozenEstimator that was fitted on others."
+        )
+    return held_out[which]

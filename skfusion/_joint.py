@@ -413,7 +413,7 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
             stop = start + len(output.fused)
             for head, embedding in output.heads.items():
                 there = columns[head][start:stop] if head in columns else slice(None)
-                part = embedding.double().cpu().numpy()[there].sum(axis=0)
+                part = embedding.cpu().double().numpy()[there].sum(axis=0)
                 sums[head] = sums.get(head, 0) + part
             start = stop
         # No loss has seen what the last steps made of the weights.
@@ -438,7 +438,7 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
                 f"head is {head!r}; due is one of {['fusion', *network.head_names]}. unimodal_heads=True gives every "
                 "modality a prediction of its own, as 'zorro', 'bottleneck', 'irene' and 'unseen' do."
             )
-        return np.concatenate([predict(o).double().cpu().numpy() for o in self.net_.outputs(self._tensors(X))])
+        return np.concatenate([predict(o).cpu().double().numpy() for o in self.net_.outputs(self._tensors(X))])
 
     def _lacks(self, X: Modalities, head: str | None) -> Any:
         """Which samples have nothing that a head could predict from."""

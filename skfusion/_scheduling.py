@@ -3,7 +3,7 @@
 Sets of modalities are frozensets of their columns.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,13 +40,6 @@ def entropies(probabilities: Any) -> Any:
     """Entropy (n,) in nats of `probabilities` (n, n_classes)."""
     logs = np.log(np.where(probabilities > 0, probabilities, 1))
     return -(probabilities * logs).sum(axis=1)
-
-
-def by_pattern(acquired: Any) -> Iterator[tuple[Columns, Any]]:
-    """Yield the sets of modalities among the rows of `acquired` (n, n_modalities), and the rows that have each."""
-    patterns, where = np.unique(acquired, axis=0, return_inverse=True)
-    for k, pattern in enumerate(patterns):
-        yield frozenset(np.flatnonzero(pattern).tolist()), np.flatnonzero(where.ravel() == k)
 
 
 def held_out(
@@ -150,21 +143,25 @@ class GainForecaster:
             columns.append(np.where(forecast > self.prices[after], realised - self.prices[after], 0.0))
         return np.stack(columns, axis=1), ahead
 
-    def predict(self, s: Columns, tables: dict[int, Any], probabilities: Any) -> tuple[Any, Any]:
+    def stand_ins(self, s: Columns) -> dict[int, Columns]:
+        """Return the set that each further modality is forecast from: `s`, or the largest learnt inside it."""
+        inside: dict[int, list[Columns]] = {}
+        for known, m in self.forecasts_:
+            if known <= s and m not in s:
+                inside.setdefault(m, []).append(known)
+        return {m: max(sets, key=len) for m, sets in inside.items()}
+
+    def predict(self, s: Columns, tables: dict[int, Any], probabilities: dict[Columns, Any]) -> tuple[Any, Any]:
         """Forecast at `s`: what each modality adds (n, M), and what then going on to another adds (n, M, M).
 
-        Those in `s` add nothing. Where nothing was learnt for a modality at `s`, the largest set inside it stands in.
+        `probabilities` (n, n_classes) are those of `s` and of what stands in for it. Modalities in `s` add nothing.
         """
-        n_samples, n_modalities = len(probabilities), len(self.prices)
+        n_samples, n_modalities = len(probabilities[s]), len(self.prices)
         gains = np.zeros((n_samples, n_modalities))
         going_on = np.zeros((n_samples, n_modalities, n_modalities))
-        for m in range(n_modalities):
-            inside = [known for known, other in self.forecasts_ if other == m and known <= s]
-            if m in s or not inside:
-                continue
-            known = max(inside, key=len)
+        for m, known in self.stand_ins(s).items():
             forecast = self.forecasts_[known, m]
-            found = forecast.model.predict(_features(known, tables, probabilities))
+            found = forecast.model.predict(_features(known, tables, probabilities[known]))
             gains[:, m] = found[:, 0]
             going_on[:, m, forecast.ahead] = found[:, 1:]
         going_on[:, :, sorted(s)] = 0

@@ -16,14 +16,16 @@ from skfusion._calibration import (
     Threshold,
     class_scores,
     find_threshold,
-    flip_coins,
     hold_out,
+    hold_out_groups,
     least_samples,
     nearest_patterns,
 )
+from skfusion._coins import flip_coins
 from skfusion._compat import HasMethods, integer, options, real
 from skfusion._targets import class_prior, fit_with, training_set
 from skfusion.modalities import Modalities, check_modalities
+from skfusion.modalities.patterns import find_patterns, name_pattern
 from skfusion.select import FusionClassifier, FusionRegressor, _inner
 
 
@@ -38,7 +40,7 @@ class _Pool(NamedTuple):
 
 
 class _Calibration(NamedTuple):
-    """The samples that calibrate: their scores and coins, and which of `patterns` each has; `X` where it is masked."""
+    """The samples that calibrate: their scores and coins, and which of `patterns` each has; `X` for subsets."""
 
     X: Any
     target: Any
@@ -55,7 +57,7 @@ class _PatternConformal(FusionEstimator):
         "confidence": [real(0, 1, closed="neither")],
         "calibration_size": [real(0, 1, closed="neither")],
         "min_samples": [integer(1)],
-        "pooling": [options("masked", "nearest")],
+        "pooling": [options("subset", "nearest")],
         "random_state": ["random_state"],
     }
 
@@ -73,7 +75,8 @@ class _PatternConformal(FusionEstimator):
             For the estimator, if it knows weights, and the prior; those of weight 0 are left out. Calibration counts
             each sample once.
         groups : array-like of shape (n_samples,), default=None
-            Donors, patients and the like: either part gets whole ones. The estimator gets them, if it knows groups.
+            Donors, patients and the like: either part gets whole ones, and those that alone have a class or modality
+            train. The estimator gets them, if it knows groups.
 
         Returns
         -------
@@ -83,8 +86,8 @@ class _PatternConformal(FusionEstimator):
         Raises
         ------
         ValueError
-            Where the input is not as due (it names the modality), where there is one group alone, or where a
-            classifier gives no probabilities.
+            Where the input is not as due (it names the modality), where no group can be held out since each alone has
+            a class or modality, or where a classifier gives no probabilities.
         """
         X = check_modalities(self, X, y, reset=True)
         data = training_set(self, X, y, sample_weight, groups, numeric=not self._is_classifier, multi_output=False)
@@ -95,12 +98,10 @@ class _PatternConformal(FusionEstimator):
             held_out = np.ones(len(data.X), dtype=bool)
             self.estimator_: Any = self.estimator
         else:
-            by_name = data.X.present[:, np.argsort(data.X.names)]
-            codes = target if self._is_classifier else np.zeros(len(target), dtype=int)
-            held_out = hold_out(by_name, codes, data.groups, self.calibration_size, rng)
+            held_out = self._hold_out(data, target, rng)
             self.estimator_ = None if self._is_constant else self._fit_inner(data, ~held_out)
         self.calibration_indices_ = data.kept[held_out]
-        self._calibrate(data.X[held_out], target[held_out], np.unique(data.X.present, axis=0))
+        self._calibrate(data.X[held_out], target[held_out], find_patterns(data.X.present)[0])
         return self
 
     def _fit_inner(self, data: Any, rows: Any) -> Any:
@@ -111,14 +112,25 @@ class _PatternConformal(FusionEstimator):
 
     # calibration
 
+    def _hold_out(self, data: Any, target: Any, rng: Any) -> Any:
+        """Draw who calibrates, (n_samples,) bool; whatever order modalities are in."""
+        present = data.X.present[:, np.argsort(data.X.names)]
+        codes = target if self._is_classifier else np.zeros(len(target), dtype=int)
+        if data.groups is None:
+            return hold_out(present, codes, self.calibration_size, rng)
+        labels = [f"the modality {name!r}" for name in sorted(data.X.names)]
+        if self._is_classifier:
+            labels += [f"the class {label!r}" for label in self.classes_.tolist()]
+        has = np.hstack([present, codes[:, None] == np.arange(len(labels) - len(data.X.names))])
+        return hold_out_groups(has, labels, data.groups, self.calibration_size, rng)
+
     def _calibrate(self, X: Modalities, target: Any, seen: Any) -> None:
         """Find the threshold of each pattern in `seen` (n_patterns, n_modalities), and of nothing present."""
-        patterns, which = np.unique(X.present, axis=0, return_inverse=True)
-        which = which.reshape(-1)
+        patterns, which = find_patterns(X.present)
         self._calibration = _Calibration(X, target, patterns, which, *self._scores(X, target))
         nothing = np.zeros((1, X.shape[1]), dtype=bool)
         self._pools = {pattern.tobytes(): self._pool(pattern) for pattern in np.concatenate([seen, nothing])}
-        if self.pooling != "masked":
+        if self.pooling != "subset":
             self._calibration = self._calibration._replace(X=None)
         pools = [self._pools[pattern.tobytes()] for pattern in seen]
         self.patterns_ = pd.DataFrame(
@@ -135,16 +147,16 @@ class _PatternConformal(FusionEstimator):
         """Calibrate one pattern (n_modalities,) on its own samples, and where they are too few on others'."""
         X, target, patterns, which, scores, coins = self._calibration
         # Whoever has nothing is predicted from the prior, which needs no more of the others than their target.
-        masked = self.pooling == "masked" or not pattern.any()
+        subset = self.pooling == "subset" or not pattern.any()
         enough = max(self.min_samples, least_samples(self.confidence))
         counts = np.bincount(which, minlength=len(patterns))
-        chosen = nearest_patterns(pattern, patterns, counts, enough, masked=masked)
+        chosen = nearest_patterns(pattern, patterns, counts, enough, subset=subset)
         rows = np.flatnonzero(chosen[which])
         own = (patterns == pattern).all(axis=1)
         others = patterns[chosen & ~own]
-        alike = not len(others) or (masked and bool((others | ~pattern).all()))
-        if masked and len(others):
-            scores, coins = self._scores(_mask(X[rows], pattern), target[rows])
+        alike = not len(others) or (subset and bool((others | ~pattern).all()))
+        if subset and len(others):
+            scores, coins = self._scores(_cut_down(X[rows], pattern), target[rows])
         else:
             scores, coins = scores[rows], coins[rows]
         threshold = find_threshold(scores, coins, self.confidence)
@@ -152,7 +164,7 @@ class _PatternConformal(FusionEstimator):
 
     def _thresholds(self, X: Modalities) -> tuple[Any, Any]:
         """Return the threshold of each sample's pattern: scores and coins, (n_samples,) each."""
-        patterns, which = np.unique(X.present, axis=0, return_inverse=True)
+        patterns, which = find_patterns(X.present)
         pools = [self._pools.get(pattern.tobytes()) or self._pool(pattern) for pattern in patterns]
         if any(np.isinf(pool.threshold.score) for pool in pools):
             warnings.warn(
@@ -172,15 +184,15 @@ class _PatternConformal(FusionEstimator):
             warnings.warn(
                 f"no sample of fit had just the modalities of {list(new)}; these are calibrated on {borrowed}, which "
                 "tell more or less than they do, so that coverage may be another. Fit with such samples"
-                + ("." if self.pooling == "masked" else ", or use pooling='masked'."),
+                + ("." if self.pooling == "subset" else ", or use pooling='subset'."),
                 UserWarning,
                 stacklevel=3,
             )
-        found = np.array([pool.threshold for pool in pools])[which.reshape(-1)]
+        found = np.array([pool.threshold for pool in pools])[which]
         return found[:, 0], found[:, 1]
 
     def _spell(self, pattern: Any) -> str:
-        return "+".join(self.modality_names_in_[pattern])
+        return name_pattern(pattern, self.modality_names_in_)
 
     def _checked(self, X: Any) -> tuple[Modalities, Any]:
         """Return the checked samples, and the positions of those with something present."""
@@ -189,7 +201,7 @@ class _PatternConformal(FusionEstimator):
         return X, np.flatnonzero(X.present.any(axis=1))
 
 
-def _mask(X: Modalities, pattern: Any) -> Modalities:
+def _cut_down(X: Modalities, pattern: Any) -> Modalities:
     """Take from each sample what is not in `pattern` (n_modalities,); no data is copied."""
     return Modalities._of(X._data, X._columns, X.present & pattern, X.sample_ids)
 
@@ -223,8 +235,8 @@ class PatternConformalClassifier(ClassifierMixin, _PatternConformal):
     min_samples : int, default=50
         The fewest calibration samples that a pattern is calibrated on. From 50 on, coverage is on average less than 2
         points above `confidence`.
-    pooling : {"masked", "nearest"}, default="masked"
-        What comes to the aid of a pattern with fewer. Under "masked" samples that have more, masked down to the
+    pooling : {"subset", "nearest"}, default="subset"
+        What comes to the aid of a pattern with fewer. Under "subset" samples that have more, cut down to the
         pattern; the sets are valid as above where missing does not depend on values or target [4]_. Only then others,
         those that lack least first. The fitted estimator keeps the calibration samples, so as to calibrate patterns
         that come up at predict. Under "nearest" the samples of the patterns that differ in the fewest modalities, as
@@ -237,9 +249,9 @@ class PatternConformalClassifier(ClassifierMixin, _PatternConformal):
     estimator_ : classifier or None
         The fitted estimator; None where there was one class.
     patterns_ : DataFrame
-        A row for each missing pattern of fit, by the modalities present joined by "+": its n_calibration samples; which
-        patterns it is pooled_with; the n_pooled samples that calibrate it, its own included; its threshold, infinite
-        where these are too few for `confidence`.
+        A row for each missing pattern of fit, by the modalities present (``"labs + ecg"``): its n_calibration samples;
+        which patterns it is pooled_with; the n_pooled samples that calibrate it, its own included; its threshold,
+        infinite where these are too few for `confidence`.
     calibration_indices_ : ndarray of int
         The rows that calibrate.
     classes_ : ndarray of shape (n_classes,)
@@ -270,7 +282,7 @@ class PatternConformalClassifier(ClassifierMixin, _PatternConformal):
     >>> X["labs"][::2] = np.nan
     >>> model = PatternConformalClassifier(FusionClassifier("early"), random_state=0).fit(X, y)
     >>> model.patterns_["n_calibration"].to_dict()
-    {'notes': 113, 'labs+notes': 112}
+    {'notes': 113, 'labs + notes': 112}
     >>> sets = model.predict_set(X)
     >>> sets.shape
     (900, 3)
@@ -294,7 +306,7 @@ class PatternConformalClassifier(ClassifierMixin, _PatternConformal):
         modalities: Any = None,
         calibration_size: float = 0.25,
         min_samples: int = 50,
-        pooling: str = "masked",
+        pooling: str = "subset",
         random_state: Any = None,
     ) -> None:
         self.estimator = estimator
@@ -405,8 +417,8 @@ class PatternConformalRegressor(RegressorMixin, _PatternConformal):
         The share of the samples that calibrates, the same of each missing pattern.
     min_samples : int, default=50
         The fewest calibration samples that a pattern is calibrated on.
-    pooling : {"masked", "nearest"}, default="masked"
-        What comes to the aid of a pattern with fewer: samples that have more, masked down to the pattern, and only then
+    pooling : {"subset", "nearest"}, default="subset"
+        What comes to the aid of a pattern with fewer: samples that have more, cut down to the pattern, and only then
         others; or the samples of the nearest patterns as they are.
     random_state : int, RandomState or None, default=None
         Draws the calibration samples; handed to the default estimator.
@@ -416,9 +428,9 @@ class PatternConformalRegressor(RegressorMixin, _PatternConformal):
     estimator_ : regressor
         The fitted estimator.
     patterns_ : DataFrame
-        A row for each missing pattern of fit, by the modalities present joined by "+": its n_calibration samples; which
-        patterns it is pooled_with; the n_pooled samples that calibrate it, its own included; its threshold, which is
-        half the width of its intervals, infinite where these are too few for `confidence`.
+        A row for each missing pattern of fit, by the modalities present (``"labs + ecg"``): its n_calibration samples;
+        which patterns it is pooled_with; the n_pooled samples that calibrate it, its own included; its threshold, which
+        is half the width of its intervals, infinite where these are too few for `confidence`.
     calibration_indices_ : ndarray of int
         The rows that calibrate.
     modality_names_in_, n_features_by_modality_, n_features_in_
@@ -459,7 +471,7 @@ class PatternConformalRegressor(RegressorMixin, _PatternConformal):
         modalities: Any = None,
         calibration_size: float = 0.25,
         min_samples: int = 50,
-        pooling: str = "masked",
+        pooling: str = "subset",
         random_state: Any = None,
     ) -> None:
         self.estimator = estimator

@@ -5,10 +5,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from scipy import sparse
 from sklearn.base import TransformerMixin, clone
-from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -17,12 +14,12 @@ from skfusion._base import FusionEstimator, fits
 from skfusion._build import by_modality, fit_embedding, require_present, resolve
 from skfusion._compat import HasMethods, check_feature_names_in, options, output_container
 from skfusion._targets import drop_empty
-from skfusion.imputation import STRATEGIES
-from skfusion.imputation.strategy import Settings
-from skfusion.imputation.tables import NUMERIC, flat
+from skfusion.imputation import STRATEGIES, forms
+from skfusion.imputation.strategy import Settings, Strategy
+from skfusion.imputation.tables import NUMERIC, flat, mean_r2
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.check import SINGLE
-from skfusion.preprocessing import MeanFill, present_rows, side_by_side, to_dense
+from skfusion.preprocessing import MeanFill, present_rows, to_dense
 
 Fill = Callable[[str, Any], Any]
 """Values of a modality for rows that lack it."""
@@ -100,7 +97,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
     """
 
     _parameter_constraints = {
-        "strategy": [str, HasMethods(["fit", "fill"])],
+        "strategy": [str, Strategy],
         "output": [options("same", "modalities", "array")],
         "encoders": [Mapping, HasMethods(["fit", "embed"]), None],
         "random_state": ["random_state"],
@@ -145,6 +142,8 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
             The fitted imputer.
         """
         X = check_modalities(self, X, y, reset=True)
+        for stale in ("encoders_", "uncertainty_"):
+            self.__dict__.pop(stale, None)
         keep = drop_empty(X, np.ones(len(X), dtype=bool))
         if not keep.all():
             X, y = X[keep], None if y is None else np.asarray(y)[keep]
@@ -165,12 +164,9 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         settings = Settings(seed, self.device, self.n_jobs, int(self.verbose))
         X = self._with_singles_filled(X)
         self.strategy_ = strategy.fit(X, names, settings)
-        self._output_names = self._names_out(X)
-        if hasattr(self.strategy_, "spread"):
-            self.uncertainty_ = {
-                name: self.strategy_.spread(X[X.present[:, X.names.index(name)]], name).mean(axis=0)
-                for name in self._single_fills
-            }
+        self._output_names = forms.column_names(X)
+        if hasattr(self.strategy_, "mean_spread"):
+            self.uncertainty_ = {name: self.strategy_.mean_spread(X, name) for name in self._single_fills}
         return self
 
     def _fit_encoders(self, X: Modalities, y: Any) -> Modalities:
@@ -273,8 +269,15 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         if hasattr(self.strategy_, "spread"):
             return self._laid_out(known, lambda name, rows: self.strategy_.spread(known[rows], name))
         _can("draw")(self)
-        draws = [self._laid_out(known, fill) for fill in self._draws(known, n_samples, least=2)]
-        return {name: np.std([draw[name] for draw in draws], axis=0, ddof=1) for name in draws[0]}
+        # By Welford's sums, so that two draws are held at a time, however many there are.
+        means: dict[str, Any] = {}
+        squares: dict[str, Any] = {}
+        for count, fill in enumerate(self._draws(known, n_samples, least=2), start=1):
+            for name, table in self._laid_out(known, fill).items():
+                step = table - means.get(name, 0)
+                means[name] = means.get(name, 0) + step / count
+                squares[name] = squares.get(name, 0) + step * (table - means[name])
+        return {name: np.sqrt(total / (n_samples - 1)) for name, total in squares.items()}
 
     def _laid_out(self, known: Modalities, fill: Fill) -> dict[str, Any]:
         """Return dense tables of all samples, 0 where a modality is present."""
@@ -292,11 +295,11 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
 
     def _formed(self, X: Any, filled: Modalities) -> Any:
         output = "array" if output_container(self) != "default" else self.output
-        if output == "array":
-            return self._side_by_side(filled)
-        if output == "same":
-            return self._like(X, filled)
-        return filled
+        if output == "same" and forms.is_one_table(X):
+            if self.encoders is None:
+                return forms.like_table(X, filled, self._selection_ if isinstance(self.modalities, Mapping) else None)
+            output = "array"
+        return forms.all_columns(filled) if output == "array" else filled
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean over modalities of `score_modalities`.
@@ -319,6 +322,8 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
     def score_modalities(self, X: Any) -> dict[str, float]:
         """Hide each modality in turn, fill it from the others, and return R² (mean over its columns) where it is known.
 
+        Single NaN and padding are not known, and have no say.
+
         Parameters
         ----------
         X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
@@ -330,7 +335,8 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
             One a numeric modality.
         """
         check_is_fitted(self)
-        X = self._known(X)
+        X = self._embed(check_modalities(self, X, reset=False))
+        complete = self._with_singles_filled(X)
         scores = {}
         for column, name in enumerate(X.names):
             if X.kind(name) not in NUMERIC:
@@ -339,12 +345,11 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
             if len(rows) < 2:
                 scores[name] = float("nan")
                 continue
-            known = X[rows]
-            truth = to_dense(self._single_fills[name].transform(flat(known[name])))
-            hidden = known.present.copy()
+            some = complete[rows]
+            hidden = some.present.copy()
             hidden[:, column] = False
-            blind = Modalities._of(known._data, known._columns, hidden, known.sample_ids)
-            scores[name] = float(r2_score(truth, to_dense(self.strategy_.fill(blind, name))))
+            blind = Modalities._of(some._data, some._columns, hidden, some.sample_ids)
+            scores[name] = mean_r2(flat(X[name][rows]), self.strategy_.fill(blind, name))
         return scores
 
     def _complete(self, known: Modalities, fill: Fill) -> Modalities:
@@ -359,68 +364,16 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
                     f"modality {name!r} is {known.kind(name)} and missing for {len(gone)} samples; strategy "
                     f"{self.strategy!r} fills numbers alone. Use strategy='knn', which copies from the nearest sample."
                 )
-            data[name] = _put(data[name], gone, fill(name, gone))
+            data[name] = forms.put(data[name], gone, fill(name, gone))
         return Modalities._of(data, known._columns, np.ones_like(known.present), known.sample_ids)
 
     def _with_singles_filled(self, X: Modalities) -> Modalities:
         """Fill single NaN, so that what converts or compares the present modalities sees what is handed out."""
-        data = {
-            name: _fill_singles(self._single_fills[name], X[name]) if name in self._single_fills else X[name]
-            for name in X.names
-        }
+        data = dict(X._data)
+        for name, present in zip(X.names, X.present.T):
+            if name in self._single_fills:
+                data[name] = forms.fill_singles(self._single_fills[name], X[name], present)
         return Modalities._of(data, X._columns, X.present, X.sample_ids)
-
-    def _like(self, X: Any, filled: Modalities) -> Any:
-        """Bring what was filled to the form of `X`: one table stays one."""
-        several = isinstance(X, (Modalities, Mapping)) or hasattr(X, "obs_names")
-        if several and not sparse.issparse(X):  # a dok_matrix is a dict as well
-            return filled
-        if self.encoders is not None:
-            return self._side_by_side(filled)
-        if isinstance(X, pd.DataFrame):
-            return self._like_frame(X, filled)
-        if not isinstance(self.modalities, Mapping):
-            return filled[filled.names[0]]
-        table: Any = sparse.lil_array(X) if sparse.issparse(X) else np.array(X, dtype=np.float64)
-        for name, columns in self._selection_.positions.items():
-            table[:, columns] = filled[name]
-        return table.tocsr() if sparse.issparse(table) else table
-
-    def _like_frame(self, X: pd.DataFrame, filled: Modalities) -> pd.DataFrame:
-        if isinstance(self.modalities, Mapping):
-            parts = {name: part.columns for name, part in self._selection_.split(X).items()}
-        elif isinstance(X.columns, pd.MultiIndex):
-            level = X.columns.get_level_values(0).astype(str)
-            parts = {name: X.columns[level == name] for name in level.unique()}
-        else:
-            parts = {filled.names[0]: X.columns}
-        out = X.copy()
-        for name, columns in parts.items():
-            if name not in filled:
-                continue
-            values = filled[name]
-            if isinstance(values, pd.DataFrame):
-                for position, column in enumerate(columns):
-                    out[column] = values.iloc[:, position].array
-            else:
-                out[columns] = values.toarray() if sparse.issparse(values) else np.asarray(values)
-        return out
-
-    def _side_by_side(self, filled: Modalities) -> Any:
-        odd = [name for name in filled.names if filled.kind(name) not in NUMERIC]
-        if odd:
-            raise ValueError(f"output='array' needs numbers, but {odd} hold none; leave them out, or use 'modalities'.")
-        return side_by_side([flat(filled[name]) for name in filled.names])
-
-    def _names_out(self, X: Modalities) -> list[str]:
-        names: list[str] = []
-        for name in X.names:
-            if X.kind(name) in ("text", "tokens"):
-                continue
-            shape = X[name].shape[1:]
-            columns = X.columns(name) if len(shape) == 1 else [str(i) for i in range(int(np.prod(shape)))]
-            names += [f"{name}__{column}" for column in columns]
-        return names
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """Return the names of the columns of ``output="array"``.
@@ -440,52 +393,3 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         if one_table and self.encoders is None:
             return check_feature_names_in(self, input_features)
         return np.array(self._output_names, dtype=object)
-
-
-def _fill_singles(fill: MeanFill, values: Any) -> Any:
-    table = flat(values)
-    filled = fill.transform(table)
-    if sparse.issparse(filled):
-        return filled
-    if filled is table:
-        return values
-    filled = filled.reshape(values.shape)
-    if filled.ndim == 3:
-        filled[np.isnan(values).all(axis=2)] = np.nan  # padding stays padding
-    return filled
-
-
-def _put_column(column: Any, rows: Any, filled: Any) -> Any:
-    """Return a copy of a Series with `rows` set; categories that it does not know are added."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        new = [category for category in filled.dropna().unique() if category not in column.cat.categories]
-        column = column.cat.add_categories(new)
-    elif all(isinstance(part.dtype, np.dtype) and part.dtype.kind in "fiu" for part in (column, filled)):
-        column = column.astype(np.result_type(column.dtype, filled.dtype))
-    else:
-        column = column.copy()
-    column.iloc[rows] = filled.to_numpy()
-    return column
-
-
-def _put(values: Any, rows: Any, filled: Any) -> Any:
-    """Return a copy of `values` with `rows` set; `filled` is a flat table, or rows of the same kind."""
-    if isinstance(values, pd.DataFrame):
-        out = values.copy()
-        for position in range(values.shape[1]):
-            out.isetitem(position, _put_column(values.iloc[:, position], rows, filled.iloc[:, position]))
-        return out
-    if sparse.issparse(values):
-        keep = np.ones(values.shape[0])
-        keep[rows] = 0
-        there = type(values)(sparse.diags_array(keep, format="csr").astype(values.dtype) @ values)
-        pick = sparse.csr_matrix((np.ones(len(rows)), (rows, np.arange(len(rows)))), (values.shape[0], len(rows)))
-        return (there + pick @ sparse.csr_matrix(filled)).tocsr()
-    if values.dtype == object:
-        out = values.copy()
-        out[rows] = filled
-        return out
-    dtype = values.dtype if values.dtype.kind == "f" else np.float64
-    out = values.astype(dtype, copy=True)
-    out[rows] = filled.reshape(len(rows), *values.shape[1:])
-    return out

@@ -11,7 +11,6 @@ from joblib import Parallel, delayed
 from scipy import sparse
 from sklearn.base import ClassifierMixin, RegressorMixin, clone
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
@@ -21,6 +20,7 @@ from skfusion._base import FusionEstimator, fits
 from skfusion._build import by_modality, training_rows
 from skfusion._combine import AVERAGES, combine, fit_weights
 from skfusion._compat import HasMethods, options
+from skfusion._folds import training_folds
 from skfusion._stacking import (
     METHODS,
     Base,
@@ -87,7 +87,7 @@ class _LateFusion(FusionEstimator):
         self._averages = isinstance(self.final_estimator, str)
         branches = self._resolve(X, target)
         bases = [base for branch in branches for base in branch.bases]
-        splits = self._splits(original, y, groups, data, target)
+        splits = training_folds(self.cv, data, target, len(original), y, groups, classify=self._is_classifier)
         weights = data.sample_weight
         self._check_weights_known(bases, weights)
         present = {name: X.present[:, column] for column, name in enumerate(X.names)}
@@ -158,33 +158,6 @@ class _LateFusion(FusionEstimator):
                 "final_estimator."
             )
         return Base(name, key, estimator, method, self._n_classes)
-
-    def _splits(self, original: Modalities, y: Any, groups: Any, data: Any, target: Any) -> list[tuple[Any, Any]]:
-        """Return the (train, test) rows of each fold, as positions among the rows that are learnt from."""
-        cv = self.cv
-        if not (cv is None or isinstance(cv, numbers.Integral)):
-            # Given folds speak of the rows that came, some of which may have been dropped.
-            position = np.full(len(original), -1)
-            position[data.kept] = np.arange(len(data.kept))
-            splitter = check_cv(cv, y, classifier=self._is_classifier)
-            splits = [
-                tuple(position[np.asarray(rows)] for rows in split)
-                for split in splitter.split(np.zeros((len(original), 1)), y, groups)
-            ]
-            return [(train[train >= 0], test[test >= 0]) for train, test in splits]
-        X, groups = data.X, data.groups
-        # Rare classes, few samples and few groups take fewer folds rather than failing.
-        most = int(np.bincount(target).max()) if self._is_classifier else len(X)
-        most = most if groups is None else min(most, len(np.unique(groups)))
-        cv = min(int(cv or 5), most)
-        if cv < 2:
-            raise ValueError(f"n_samples={len(X)} is too few for folds: a class needs 2 samples, in 2 groups.")
-        if groups is not None:
-            cv = StratifiedGroupKFold(cv) if self._is_classifier else GroupKFold(cv)
-        splitter = check_cv(cv, target, classifier=self._is_classifier)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-            return list(splitter.split(np.zeros((len(X), 1)), target, groups))
 
     def _check_weights_known(self, bases: list[Base], weights: Any) -> None:
         unknown = sorted({base.key for base in bases if not takes(base.estimator, "sample_weight")})

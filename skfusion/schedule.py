@@ -2,8 +2,7 @@
 
 import numbers
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,85 +14,24 @@ from sklearn.utils.validation import check_is_fitted
 from skfusion._base import FusionEstimator, fits
 from skfusion._build import by_modality, require_present
 from skfusion._compat import HasMethods, integer, options, real
-from skfusion._folds import class_folds
-from skfusion._scheduling import Columns, GainForecaster, Tables, by_pattern, entropies, held_out
+from skfusion._folds import training_folds
+from skfusion._policies import (
+    CONFIDENT,
+    NOT_WORTH,
+    NOTHING_LEFT,
+    OVER_BUDGET,
+    WORTH,
+    Situation,
+    Step,
+    read_answer,
+    trace_of,
+)
+from skfusion._scheduling import Columns, GainForecaster, Tables, held_out
 from skfusion._targets import class_prior, fit_with, training_set
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.check import SINGLE
 from skfusion.modalities.kinds import take
-
-NOTHING_LEFT = "nothing left to ask for"
-OVER_BUDGET = "over budget"
-CONFIDENT = "confident"
-NOT_WORTH = "no gain worth its cost"
-WORTH = "worth its cost"
-CHOSEN = "chosen by the policy"
-STOPPED = "stopped by the policy"
-
-
-@dataclass(frozen=True)
-class SchedulerState:
-    """What a policy decides on: one sample, at one step.
-
-    Parameters
-    ----------
-    sample : object
-        The id of the sample; its position, where `X` has no ids.
-    step : int
-        Decisions before this one.
-    present : dict of str to values
-        What is present: the modality's values, one row in the form of `X`.
-    available : dict of str to float
-        What can be asked for within the budget, and its cost.
-    budget : float
-        What is left of it; inf without one.
-    probabilities : dict of class to float
-        What the classifier says from what is present.
-    gains : dict of str to float
-        What each modality in `available` is expected to add, in nats.
-    """
-
-    sample: Any
-    step: int
-    present: dict[str, Any]
-    available: dict[str, float]
-    budget: float
-    probabilities: dict[Any, float]
-    gains: dict[str, float]
-
-
-class _Situation(NamedTuple):
-    """What is known of samples before a decision."""
-
-    X: Modalities
-    acquired: Any
-    affordable: Any
-    left: Any
-    probabilities: Any
-    gains: Any
-
-    def state(self, row: int, sample: int, step: int, costs: dict[str, float], classes: Any) -> SchedulerState:
-        """Return what a policy may see of one row, which is the `sample` of all."""
-        X, names = self.X, self.X.names
-        within = [names[m] for m in np.flatnonzero(self.affordable[row])]
-        return SchedulerState(
-            sample=sample if X.sample_ids is None else X.sample_ids[row],
-            step=step,
-            present={names[m]: take(X[names[m]], slice(row, row + 1)) for m in np.flatnonzero(self.acquired[row])},
-            available={name: costs[name] for name in within},
-            budget=float(self.left[row]),
-            probabilities=dict(zip(classes.tolist(), self.probabilities[row].tolist())),
-            gains={name: float(self.gains[row, names.index(name)]) for name in within},
-        )
-
-
-class _Decisions(NamedTuple):
-    """What was decided on samples: columns of modalities, -1 to stop."""
-
-    actions: Any
-    reasons: Any
-    gains: Any
-    probabilities: Any
+from skfusion.modalities.patterns import by_pattern
 
 
 class ModalityScheduler(ClassifierMixin, FusionEstimator):
@@ -127,7 +65,8 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         What may be spent on a sample. None is no limit.
     policy : "value" or callable, default="value"
         A callable, ``policy(state) -> name or None``, decides instead: a rule, a person or a language model. It gets a
-        `SchedulerState`, sample by sample, and stops with None. What it may not have is refused, which stops as well.
+        `SchedulerState`, sample by sample, with `sample`, `step`, `present`, `available`, `budget`, `probabilities` and
+        `gains`, and stops with None. What it may not have is refused, which stops as well.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take.
     cv : int, splitter or iterable, default=5
@@ -182,9 +121,9 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
     >>> found.present.mean(axis=0).round(1)
     array([1., 0.])
     >>> found.trace.loc[found.trace["sample"] == 0, ["step", "present", "action", "reason"]]
-       step present action                  reason
-    0     0           labs          worth its cost
-    1     1    labs   None  no gain worth its cost
+       step  present action                  reason
+    0     0  nothing   labs          worth its cost
+    1     1     labs   None  no gain worth its cost
     """
 
     _parameter_constraints = {
@@ -269,7 +208,7 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
             return self
         for column, name in enumerate(X.names):
             require_present(name, X.present[:, column])
-        splits = class_folds(self.cv, data, codes, len(original), y, groups)
+        splits = training_folds(self.cv, data, codes, len(original), y, groups, classify=True)
         everything = np.arange(len(X))
         self.estimator_, *fitted = Parallel(n_jobs=self.n_jobs)(
             delayed(self._fit_part)(X, data, rows) for rows in [everything, *(train for train, _ in splits)]
@@ -334,11 +273,12 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         -------
         DataFrame of shape (n_samples, n_modalities)
             The expected reduction of the log loss, in nats; with a lookahead of 2 and what the best next modality adds
-            after it beyond its price. NaN for what is present.
+            after it beyond its price. NaN for what is present. Neither `budget` nor `policy` plays a part.
         """
         X = self._checked(X)
-        found = self._decide(X, X.present, np.ones_like(X.present), 0)
-        return pd.DataFrame(found.gains, columns=X.names, index=X.sample_ids)[list(self.modality_names_in_)]
+        _, gains = self._forecast(X, X.present, ~X.present, np.full(len(X), np.inf))
+        gains[X.present] = np.nan
+        return pd.DataFrame(gains, columns=X.names, index=X.sample_ids)[list(self.modality_names_in_)]
 
     def next(self, X: Any, *, available: Any = None) -> Any:
         """Return which modality to ask for next.
@@ -358,7 +298,7 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         X = self._checked(X)
         can = X.present | self._allowed(available, X)
         names = np.array([*X.names, None], dtype=object)
-        return names[self._decide(X, X.present, can, 0).actions]
+        return names[self._decide(X, X.present, can, 0, np.arange(len(X))).actions]
 
     def schedule(self, X: Any, *, available: Any = None, start: Any = None) -> Bunch:
         """Acquire modalities of `X` one by one, and say why.
@@ -385,10 +325,10 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
             probabilities : ndarray of shape (n_samples, n_classes)
                 What it predicts.
             trace : DataFrame
-                One row a decision: the `sample` (its position), the `step`, what was `present`, the `action` (None to
-                stop) and its `reason`, its `cost`, the `entropy` of the prediction before and `entropy_after`; the
-                expected gain of each modality that could be asked for, ``gain__<name>``, and the probability of each
-                class before, ``probability__<class>``.
+                One row a decision: the `sample` (its position), the `step`, what was `present` (``"labs + ecg"``, or
+                ``"nothing"``), the `action` (None to stop) and its `reason`, its `cost`, the `entropy` of the
+                prediction before and `entropy_after`; the expected gain of each modality that could be asked for,
+                ``gain__<name>``, and the probability of each class before, ``probability__<class>``.
         """
         X = self._checked(X)
         can = X.present & (True if available is None else self._allowed(available, X))
@@ -443,26 +383,27 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
 
     def _run(self, X: Modalities, can: Any, acquired: Any) -> Bunch:
         """Decide until all samples have stopped."""
+        order = list(self.modality_names_in_)
         acquired = acquired.copy()
         active = np.arange(len(X))
         probabilities = np.tile(self._prior, (len(X), 1))
-        steps: list[dict[str, Any]] = []
+        steps: list[Step] = []
         while len(active):
             found = self._decide(X[active], acquired[active], can[active], len(steps), active)
             probabilities[active] = found.probabilities
-            steps.append({"rows": active, "present": acquired[active], "found": found})
+            steps.append(found)
             going = found.actions >= 0
             acquired[active[going], found.actions[going]] = True
             active = active[going]
         return Bunch(
-            present=acquired[:, np.argsort(np.argsort(self.modality_names_in_))],
+            present=acquired[:, [X.names.index(name) for name in order]],
             cost=acquired @ self._costs,
             probabilities=probabilities,
-            trace=self._trace(X.names, steps, probabilities),
+            trace=trace_of(steps, X.names, order, self._costs, self.classes_, probabilities),
         )
 
-    def _decide(self, X: Modalities, acquired: Any, can: Any, step: int, positions: Any = None) -> _Decisions:
-        """Decide on one step of each sample; modalities outside `acquired` (n, M) are not looked at."""
+    def _decide(self, X: Modalities, acquired: Any, can: Any, step: int, positions: Any) -> Step:
+        """Decide on one step of the samples at `positions`; modalities outside `acquired` (n, M) are not looked at."""
         left = np.full(len(X), np.inf if self.budget is None else self.budget) - acquired @ self._costs
         askable = can & ~acquired
         affordable = askable & (self._costs <= left[:, None] + 1e-9)
@@ -475,55 +416,29 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         if self.threshold is not None:
             halted[CONFIDENT] = affordable.any(axis=1) & (probabilities.max(axis=1) >= self.threshold)
         if callable(self.policy):
-            situation = _Situation(X, acquired, affordable, left, probabilities, gains)
+            situation = Situation(X, acquired, affordable, left, probabilities, gains)
             for row in np.flatnonzero(~np.any(list(halted.values()), axis=0)).tolist():
-                sample = row if positions is None else int(positions[row])
-                state = situation.state(row, sample, step, self.costs_, self.classes_)
-                actions[row], reasons[row] = _answer(self.policy(state), state, X.names)
+                state = situation.state(row, int(positions[row]), step, self.costs_, self.classes_)
+                actions[row], reasons[row] = read_answer(self.policy(state), state, X.names)
         for reason, rows in halted.items():
             actions[rows], reasons[rows] = -1, reason
-        return _Decisions(actions, reasons, np.where(affordable, gains, np.nan), probabilities)
+        return Step(positions, acquired, actions, reasons, np.where(affordable, gains, np.nan), probabilities)
 
     def _forecast(self, X: Modalities, acquired: Any, affordable: Any, left: Any) -> tuple[Any, Any]:
         """Probabilities (n, n_classes) from what is acquired, and expected gains (n, M) of what is affordable."""
         probabilities, gains = np.tile(self._prior, (len(X), 1)), np.zeros(acquired.shape)
-        for columns, rows in by_pattern(acquired) if self.estimator_ is not None else ():
-            probabilities[rows] = self._ask(self.estimator_, X, columns, rows)
-            tables = self._tables.apply(X[rows], columns)
-            alone, going_on = self._forecaster.predict(columns, tables, probabilities[rows])
+        for pattern, rows in by_pattern(acquired) if self.estimator_ is not None else ():
+            columns = frozenset(np.flatnonzero(pattern).tolist())
+            # A smaller set stands in where nothing was learnt for this one: its forecasts go by what it predicts.
+            sets = {columns, *self._forecaster.stand_ins(columns).values()}
+            said = {part: self._ask(self.estimator_, X, part, rows) for part in sets}
+            probabilities[rows] = said[columns]
+            alone, going_on = self._forecaster.predict(columns, self._tables.apply(X[rows], columns), said)
             # Both must be had, and be within what is left.
             pairs = affordable[rows][:, :, None] & affordable[rows][:, None, :]
             pairs &= self._costs[:, None] + self._costs <= left[rows][:, None, None] + 1e-9
             gains[rows] = alone + np.where(pairs, going_on, 0).max(axis=2).clip(min=0)
         return probabilities, gains
-
-    def _trace(self, names: list[str], steps: list[dict[str, Any]], last: Any) -> pd.DataFrame:
-        """Put the decisions of all steps into one table, sample by sample."""
-        label = np.array([*names, None], dtype=object)
-        costs = np.append(self._costs, 0.0)
-        tables = []
-        for number, step in enumerate(steps):
-            found = step["found"]
-            after = last.copy()
-            if number + 1 < len(steps):
-                after[steps[number + 1]["rows"]] = steps[number + 1]["found"].probabilities
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "sample": step["rows"],
-                        "step": number,
-                        "present": _joined(names, step["present"]),
-                        "action": label[found.actions],
-                        "reason": found.reasons,
-                        "cost": costs[found.actions],
-                        "entropy": entropies(found.probabilities),
-                        "entropy_after": entropies(after[step["rows"]]),
-                        **{f"gain__{name}": found.gains[:, names.index(name)] for name in self.modality_names_in_},
-                        **{f"probability__{c}": p for c, p in zip(self.classes_, found.probabilities.T)},
-                    }
-                )
-            )
-        return pd.concat(tables).sort_values(["sample", "step"], ignore_index=True)
 
 
 def _check_costs(costs: Any, names: list[str]) -> dict[str, float]:
@@ -539,20 +454,3 @@ def _only(X: Modalities, columns: Columns, rows: Any) -> Any:
     if X.names == [SINGLE] and X.kind(SINGLE) in ("dense", "sparse"):
         return take(X[SINGLE], rows)
     return X.select([X.names[m] for m in sorted(columns)])[rows]
-
-
-def _answer(answer: Any, state: SchedulerState, names: list[str]) -> tuple[int, str]:
-    """Return the column of what a policy asks for, -1 to stop, and why."""
-    if answer is None:
-        return -1, STOPPED
-    if not isinstance(answer, str) or answer not in state.available:
-        return -1, f"refused: {answer!r} is not available"
-    return names.index(answer), CHOSEN
-
-
-def _joined(names: list[str], present: Any) -> Any:
-    """Names of the modalities in each row of `present` (n, M), joined by "+"."""
-    out = np.empty(len(present), dtype=object)
-    for columns, rows in by_pattern(present):
-        out[rows] = "+".join(names[m] for m in sorted(columns))
-    return out

@@ -21,11 +21,13 @@ from skfusion import (
 from skfusion._calibration import (
     class_scores,
     find_threshold,
-    flip_coins,
     hold_out,
+    hold_out_groups,
     least_samples,
     nearest_patterns,
 )
+from skfusion._coins import flip_coins
+from skfusion.modalities.patterns import name_pattern
 
 SEEDS = 50
 LOWEST, HIGHEST = -0.005, 0.02
@@ -104,13 +106,13 @@ def covered(model, X, y):
 
 
 def coverage(model, draw, *, n_samples=1000, shares=(0.4, 0.3, 0.3), new_shares=(0.4, 0.3, 0.3)):
-    """Return the coverage of a+b, a and b, averaged over seeds."""
+    """Return the coverage of each pattern, averaged over seeds."""
     found = []
     for seed in range(SEEDS):
         X, y = draw(n_samples, 2 * seed, shares)
         model.set_params(random_state=seed).fit(X, y)
         X, y = draw(2000, 2 * seed + 1, new_shares)
-        held = pd.Series(covered(model, X, y)).groupby(["+".join(np.array(X.names)[row]) for row in X.present]).mean()
+        held = pd.Series(covered(model, X, y)).groupby([name_pattern(row, X.names) for row in X.present]).mean()
         found.append(held)
     return pd.concat(found, axis=1).mean(axis=1)
 
@@ -122,7 +124,7 @@ def coverage(model, draw, *, n_samples=1000, shares=(0.4, 0.3, 0.3), new_shares=
 @pytest.mark.parametrize("method", ["lac", "aps"])
 def test_sets_hold_the_truth_in_each_pattern_as_often_as_promised(method, confidence):
     found = coverage(classifier(method=method, confidence=confidence), classes)
-    assert found.index.tolist() == ["a", "a+b", "b"]
+    assert found.index.tolist() == ["a", "a + b", "b"]
     assert found.between(confidence + LOWEST, confidence + HIGHEST).all(), found
 
 
@@ -136,7 +138,7 @@ def test_intervals_hold_the_truth_in_each_pattern_as_often_as_promised(confidenc
 def test_one_threshold_for_all_patterns_would_not_hold_its_promise_in_each(make, draw):
     found = coverage(make(min_samples=10**6, pooling="nearest"), draw)
     assert found["b"] < 0.9 - 0.05
-    assert found["a+b"] > 0.9 + HIGHEST
+    assert found["a + b"] > 0.9 + HIGHEST
 
 
 def test_scores_that_tie_make_no_larger_sets():
@@ -196,7 +198,7 @@ RARE = (0.79, 0.2, 0.01)
 
 
 @pytest.mark.parametrize(("make", "draw"), [(classifier, classes), (regressor, numbers)])
-def test_samples_that_have_more_are_masked_down_to_a_rare_pattern(make, draw):
+def test_samples_that_have_more_are_cut_down_to_a_rare_pattern(make, draw):
     found = coverage(make(), draw, shares=RARE)
     assert found.between(0.9 + LOWEST, 0.9 + HIGHEST).all(), found
     assert coverage(make(pooling="nearest"), draw, shares=RARE)["b"] < 0.8
@@ -207,17 +209,17 @@ def test_pooling_is_said():
     counts = pd.Series([tuple(row) for row in X.present]).value_counts()
     n_both, n_a, n_b = counts[True, True], counts[True, False], counts[False, True]
     assert n_b < 50 < n_a
-    for pooling in ("masked", "nearest"):
+    for pooling in ("subset", "nearest"):
         table = classifier(pooling=pooling).fit(X, y).patterns_
-        assert table.index.tolist() == ["b", "a", "a+b"]
+        assert table.index.tolist() == ["b", "a", "a + b"]
         assert table["n_calibration"].tolist() == [n_b, n_a, n_both]
-        assert table["pooled_with"].tolist() == [("a+b",), (), ()]
+        assert table["pooled_with"].tolist() == [("a + b",), (), ()]
         assert table["n_pooled"].tolist() == [n_b + n_both, n_a, n_both]
         assert (table.index.name, table["threshold"].dtype) == ("pattern", float)
     assert table.loc["a", "threshold"] < table.loc["b", "threshold"]
 
 
-def test_masked_scores_are_those_of_samples_without_the_rest():
+def test_scores_of_a_subset_are_those_of_samples_without_the_rest():
     X, y = numbers(300, 0, (1, 0, 0))
     model = regressor().fit(X, y)
     low, high = model.predict_interval({"b": X["b"]}).T
@@ -225,17 +227,19 @@ def test_masked_scores_are_those_of_samples_without_the_rest():
     np.testing.assert_allclose((high - low) / 2, residuals[int(np.ceil(301 * 0.9)) - 1])
 
 
-def test_a_pattern_that_fit_has_not_seen_is_masked_silently_or_borrows_with_a_warning():
+def test_a_pattern_that_fit_has_not_seen_is_a_subset_silently_or_borrows_with_a_warning():
     X, y = classes(600, 0, (1, 0, 0))
     new, truth = classes(4000, 1, (0, 0, 1))
     assert covered(classifier(random_state=0).fit(X, y), new, truth).mean() == pytest.approx(0.9, abs=0.03)
     model = classifier(pooling="nearest", random_state=0).fit(X, y)
-    with pytest.warns(UserWarning, match=r"just the modalities of \['b'\]; these are calibrated on \['a\+b'\]") as said:
+    with pytest.warns(
+        UserWarning, match=r"just the modalities of \['b'\]; these are calibrated on \['a \+ b'\]"
+    ) as said:
         assert covered(model, new, truth).mean() < 0.8
     assert len(said) == 1
     X, y = classes(600, 0, (0, 1, 0))
     model = classifier(random_state=0).fit(X, y)
-    with pytest.warns(UserWarning, match=r"just the modalities of \['b', 'a\+b'\]; these are calibrated on \['a'\]"):
+    with pytest.warns(UserWarning, match=r"just the modalities of \['b', 'a \+ b'\]; these are calibrated on \['a'\]"):
         model.predict_set(classes(20, 1)[0])
 
 
@@ -246,12 +250,12 @@ def test_a_pattern_of_the_training_part_alone_is_in_the_table():
     model = PatternConformalRegressor(FusionRegressor("early"), calibration_size=0.1, random_state=1)
     model.fit(Modalities(X, present=present), y)
     assert 7 not in model.calibration_indices_
-    assert model.patterns_["n_calibration"].to_dict() == {"b": 0, "a+b": 20}
-    assert model.patterns_.loc["b", "pooled_with"] == ("a+b",)
+    assert model.patterns_["n_calibration"].to_dict() == {"b": 0, "a + b": 20}
+    assert model.patterns_.loc["b", "pooled_with"] == ("a + b",)
 
 
 @pytest.mark.parametrize(
-    ("pattern", "enough", "masked", "expected"),
+    ("pattern", "enough", "subset", "expected"),
     [
         ([1, 0, 0], 30, True, [0]),
         ([1, 0, 0], 31, True, [0, 2]),
@@ -266,12 +270,12 @@ def test_a_pattern_of_the_training_part_alone_is_in_the_table():
         ([1, 0, 0], 1000, False, [0, 1, 2, 3]),
     ],
 )
-def test_the_nearest_patterns_are_taken_till_there_are_enough(pattern, enough, masked, expected):
+def test_the_nearest_patterns_are_taken_till_there_are_enough(pattern, enough, subset, expected):
     patterns = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [1, 1, 1]], dtype=bool)
     counts = np.array([30, 30, 30, 40])
     for order in ([0, 1, 2], [2, 0, 1]):
         found = nearest_patterns(
-            np.array(pattern, dtype=bool)[order], patterns[:, order], counts, enough, masked=masked
+            np.array(pattern, dtype=bool)[order], patterns[:, order], counts, enough, subset=subset
         )
         assert np.flatnonzero(found).tolist() == expected
 
@@ -295,7 +299,7 @@ def test_nothing_present_gets_the_set_of_the_prior():
     X, _ = classes(400, 0)
     y = np.random.default_rng(0).permutation(np.repeat(["p", "q", "r", "s"], [200, 140, 40, 20]))
     nothing = {name: np.full((2, 4), np.nan) for name in ("a", "b")}
-    for method, pooling in (("lac", "masked"), ("lac", "nearest"), ("aps", "masked")):
+    for method, pooling in (("lac", "subset"), ("lac", "nearest"), ("aps", "subset")):
         for confidence, due in ((0.45, 1), (0.8, 2), (0.99, 4)):
             model = classifier(method=method, pooling=pooling, confidence=confidence, random_state=0).fit(X, y)
             found = model.predict_set(nothing)
@@ -386,16 +390,29 @@ def test_each_pattern_and_class_gives_its_share_and_keeps_one():
     rng = np.random.RandomState(0)
     present = np.repeat([[True, True], [True, False], [False, True]], [400, 200, 1], axis=0)
     codes = np.r_[np.arange(600) % 2, 2]
-    held_out = hold_out(present, codes, None, 0.25, rng)
+    held_out = hold_out(present, codes, 0.25, rng)
     for pattern in ([True, True], [True, False]):
         for code in (0, 1):
             rows = (present == pattern).all(axis=1) & (codes == code)
             assert abs(held_out[rows].sum() - rows.sum() / 4) <= 2
     assert not held_out[-1]
-    groups = np.arange(601) % 20
-    held_out = hold_out(present, codes, groups, 0.25, rng)
-    assert len(set(groups[held_out])) == 5
-    assert not set(groups[held_out]) & set(groups[~held_out])
+
+
+def test_whole_groups_are_held_out_and_what_one_alone_has_stays():
+    groups = np.repeat(np.arange(20), 30)
+    has = np.stack([groups >= 0, groups == 7, np.isin(groups, [3, 4])], axis=1)
+    drawn = set()
+    for seed in range(40):
+        held_out = hold_out_groups(has, ["a", "b", "c"], groups, 0.25, np.random.RandomState(seed))
+        assert len(set(groups[held_out])) == 5
+        assert not set(groups[held_out]) & set(groups[~held_out])
+        assert has[~held_out].any(axis=0).all()
+        drawn |= set(groups[held_out])
+    assert drawn == set(range(20)) - {7}
+    # Where all that could go would take something along, fewer do.
+    has = np.stack([groups >= 0, groups < 18], axis=1)
+    held_out = hold_out_groups(has[groups > 16], ["a", "b"], groups[groups > 16], 0.9, np.random.RandomState(0))
+    assert set(groups[groups > 16][held_out]) == {18, 19}
 
 
 # Around estimators
@@ -460,6 +477,24 @@ def test_groups_stay_whole():
     assert len(model.calibration_indices_) == 20 * len(held_out) == 60
     with pytest.raises(ValueError, match="groups holds a single group; due are 2 or more"):
         model.fit(X, y, groups=np.zeros(200))
+
+
+def test_groups_that_alone_have_a_class_or_modality_stay_in_training_or_are_named():
+    X, y = classes(200, 0, (1, 0, 0))
+    groups = np.arange(200) // 40
+    y = np.where(groups == 1, "rare", y)
+    X = Modalities(X, present={"b": groups == 3})
+    for seed in range(8):
+        model = PatternConformalClassifier(FusionClassifier("early"), random_state=seed).fit(X, y, groups=groups)
+        assert not {1, 3} & set(groups[model.calibration_indices_])
+        assert model.estimator_.classes_.tolist() == ["p", "q", "r", "rare", "s"]
+    some = np.isin(groups, [1, 3])
+    with pytest.raises(ValueError, match=r"only group 1 has the class 'rare', .* calibration holds out whole groups"):
+        model.fit(X[some], y[some], groups=groups[some])
+    some = np.isin(groups, [2, 3])
+    regressor = PatternConformalRegressor(FusionRegressor("early"), random_state=0)
+    regressor.fit(X[some], np.arange(80.0), groups=groups[some])
+    assert set(groups[some][regressor.calibration_indices_]) == {2}
 
 
 def test_parameters_of_the_estimator_can_be_searched():

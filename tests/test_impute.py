@@ -12,6 +12,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skfusion import EarlyFusionTransformer, JointFusionRegressor, Modalities, ModalityImputer
 from skfusion.imputation import Conversion, Neighbors
+from skfusion.imputation.forms import fill_singles
+from skfusion.preprocessing import MeanFill, to_dense
 
 SINGLE_NAN = pytest.mark.filterwarnings("ignore:single values are missing")
 
@@ -232,6 +234,46 @@ def test_a_score_of_what_is_not_known_is_nan():
     assert np.isnan(fitted.score({"a": X["a"][:1]}))
 
 
+@SINGLE_NAN
+def test_single_nan_and_padding_have_no_say_in_a_score():
+    X, new = tables(80, share=0.0), tables(40, seed=1, share=0.0)
+    rng = np.random.default_rng(0)
+    X["ecg"], new["ecg"] = (rng.normal(size=(n, 6, 2)) + values["a"][:, :1, None] for n, values in ((80, X), (40, new)))
+    fitted = ModalityImputer("linear").fit(X)
+    lengths = rng.integers(1, 7, size=40)
+    new["ecg"][np.arange(6) >= lengths[:, None]] = np.nan
+    new["a"][rng.random((40, 4)) < 0.3] = np.nan
+    new["a"][1:, 3] = np.nan  # a column of which a single value is known
+    new["a"][0] = 1.0
+    scores = fitted.score_modalities(new)
+    for name in ("a", "ecg"):
+        filled = fitted.transform({n: values for n, values in new.items() if n != name})[name].reshape(40, -1)
+        truth, due = new[name].reshape(40, -1), []
+        for column in range(truth.shape[1]):
+            known = ~np.isnan(truth[:, column])
+            if known.sum() > 1:
+                due.append(r2_score(truth[known, column], filled[known, column]))
+        assert len(due) == {"a": 3, "ecg": 12}[name]
+        assert scores[name] == pytest.approx(np.mean(due))
+
+
+@pytest.mark.parametrize("strategy", ["mean", "knn"])
+def test_a_score_of_wide_csr_is_taken_some_columns_at_a_time(strategy, monkeypatch):
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(0.05, size=(30, 2500)).astype(float)
+    X = {"rna": sparse.csr_matrix(counts), "b": rng.normal(size=(30, 2))}
+    fitted = ModalityImputer(strategy).fit(X)
+    filled = fitted.transform({"b": X["b"]})["rna"].toarray()
+    widths = []
+    monkeypatch.setattr(
+        "skfusion.imputation.tables.to_dense", lambda table: (widths.append(table.shape[1]), to_dense(table))[1]
+    )
+    score = fitted.score_modalities(X)["rna"]
+    monkeypatch.undo()
+    assert max(width for width in widths if width > 100) <= 1024
+    assert score == pytest.approx(r2_score(counts, filled))
+
+
 # Forms
 
 
@@ -355,6 +397,49 @@ def test_numbers_keep_their_dtype_where_it_can_hold_what_fills_them():
     np.testing.assert_allclose(filled["int"], [[3], [2], [4]])
 
 
+@pytest.mark.parametrize("strategy", ["mean", "linear"])
+def test_an_array_of_float32_comes_back_in_it(strategy):
+    for dtype, due in ((np.float32, np.float32), (np.float64, np.float64)):
+        imputer = ModalityImputer(strategy, modalities={"a": [0, 1], "b": [2]})
+        assert imputer.fit_transform(ARRAY.astype(dtype)).dtype == due
+    assert imputer.fit_transform(np.arange(12).reshape(4, 3)).dtype == np.float64
+    rows = sparse.csr_matrix(np.array([[1.0, 2.0, np.nan], [3.0, 4.0, 5.0]], dtype=np.float32))
+    assert imputer.set_params(strategy="mean").fit_transform(rows).dtype == np.float32
+
+
+@SINGLE_NAN
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("strategy", ["mean", "linear", "knn", "factor"])
+def test_infinities_of_both_signs_in_a_missing_slot_say_nothing(form, strategy):
+    X = {name: np.nan_to_num(values, nan=1.5) for name, values in tables(share=0.0).items()}
+    X["b"][5, 0] = np.nan
+    present = np.ones((60, 3), dtype=bool)
+    present[[3, 8], 1] = False
+    filled = []
+    for junk in ([0.0, 0.0, 0.0], [np.inf, -np.inf, np.inf], [np.nan, -np.inf, np.nan]):
+        X["b"][[3, 8]] = junk
+        marked = Modalities(X | {"b": form(X["b"])}, present=present)
+        table = ModalityImputer(strategy).fit_transform(marked)["b"]
+        filled.append(table.toarray() if sparse.issparse(table) else table)
+    assert np.isfinite(filled[0]).all()
+    np.testing.assert_array_equal(filled[1], filled[0])
+    np.testing.assert_array_equal(filled[2], filled[0])
+
+
+@SINGLE_NAN
+def test_without_single_nan_nothing_is_copied():
+    values = np.random.default_rng(0).normal(size=(20, 2))
+    values[3] = np.nan
+    present = ~np.isnan(values[:, 0])
+    fill = MeanFill().fit(values[present])
+    assert fill_singles(fill, values, present) is values
+    values[5, 0] = np.nan
+    filled = fill_singles(fill, values, present)
+    assert np.isnan(values[5, 0])
+    assert filled[5, 0] == fill.means_[0]
+    assert np.isnan(filled[3]).all()
+
+
 @SINGLE_NAN
 def test_single_nan_is_the_training_mean_of_its_column():
     X = {"a": np.array([[1.0, 2.0], [3.0, np.nan], [5.0, 8.0]]), "b": np.ones((3, 1))}
@@ -431,14 +516,28 @@ def test_an_array_of_text_raises_its_name():
         fitted.transform(with_texts())
 
 
+class LooksLikeOne:
+    """Has the methods of a strategy, and is none."""
+
+    def fit(self, X, names, settings):
+        return self
+
+    def fill(self, X, name):
+        return np.zeros((len(X), 1))
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
         ({"strategy": "median"}, r"strategy is 'median'; due is one of \['conversion', .*'zero'\]"),
-        ({"strategy": StandardScaler()}, "'strategy' parameter .*implementing 'fit' and 'fill'"),
+        (
+            {"strategy": StandardScaler()},
+            "'strategy' parameter .*an instance of 'skfusion.imputation.strategy.Strategy'",
+        ),
         ({"strategy": Conversion("some")}, "'source' parameter .*Got 'some'"),
         ({"strategy": Neighbors(0)}, r"'n_neighbors' parameter .*range \[1, inf\)"),
         ({"strategy": Conversion(estimator=StandardScaler())}, "'estimator' parameter .*implementing 'fit' and 'pred"),
+        ({"strategy": LooksLikeOne()}, "'strategy' parameter .*an instance of 'skfusion.imputation.strategy.Strategy'"),
         ({"output": "frame"}, "'output' parameter .*Got 'frame'"),
     ],
 )

@@ -5,14 +5,17 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.naive_bayes import GaussianNB
 from sklearn.tree import DecisionTreeClassifier
 
-from skfusion import LateFusionStacker, Modalities, ModalityScheduler
+from skfusion import LateFusionStacker, Modalities, ModalityScheduler, _scheduling
 from skfusion._scheduling import held_out
+from skfusion.modalities.patterns import name_pattern
 
 spec = importlib.util.spec_from_file_location(
     "scheduler", Path(__file__).resolve().parent.parent / "benchmarks" / "scheduler.py"
@@ -46,7 +49,7 @@ def with_params(fitted, **params):
 
 
 def names_of(found, X):
-    return ["+".join(np.array(X.names)[row]) for row in found.present]
+    return [name_pattern(row, X.names) for row in found.present]
 
 
 NOTHING = {"strong": np.full((1, 2), np.nan), "weak": np.full((1, 2), np.nan)}
@@ -115,6 +118,45 @@ def test_what_few_samples_have_together_is_forecast_from_less():
     assert np.ptp(gains["weak"]) == 0
 
 
+def fit_linear(features, targets, weights, seed):
+    """Stand in for a forest; forecasts are those of the samples themselves."""
+    learnt = ~np.isnan(targets).any(axis=1)
+    model = LinearRegression().fit(features[learnt], targets[learnt])
+    return model, model.predict(np.nan_to_num(features))[:, 0]
+
+
+def test_what_stands_in_for_a_set_forecasts_from_its_own_probabilities(monkeypatch):
+    monkeypatch.setattr(_scheduling, "_fit", fit_linear)
+    rng = np.random.default_rng(0)
+    y = rng.integers(2, size=120)
+    names = list("abcdefg")
+    X = Modalities({name: rng.normal(size=(120, 1)) + (y[:, None] - 0.5) for name in names})
+    scheduler = ModalityScheduler(planted.BySet(GaussianNB()), cv=2, lookahead=1, random_state=0).fit(X, y)
+    learnt = {known for known, _ in scheduler._forecaster.forecasts_}
+    unknown = [s for s in map(frozenset, combinations(range(7), 4)) if s not in learnt]
+    assert unknown
+    for s in unknown[:3]:
+        stand_ins = scheduler._forecaster.stand_ins(s)
+        assert set(stand_ins) == set(range(7)) - s
+        gains = scheduler.gains(X.select([names[m] for m in s]))
+        for m, known in stand_ins.items():
+            assert known < s
+            smaller = X.select([names[k] for k in known])
+            np.testing.assert_array_equal(gains[names[m]], scheduler.gains(smaller)[names[m]])
+
+
+def test_gains_ask_no_policy_and_know_no_budget(fitted):
+    X, _ = tables(20)
+
+    def policy(state):
+        raise AssertionError("gains asked the policy")
+
+    some = X.select(["weak"])
+    gains = with_params(fitted, policy=policy, budget=0.5, threshold=0.1).gains(some)
+    pd.testing.assert_frame_equal(gains, fitted.gains(some))
+    assert gains.notna().all().to_dict() == {"strong": True, "weak": False, "none": True}
+
+
 # When it asks, and when it stops
 
 
@@ -155,7 +197,7 @@ def test_what_costs_nothing_is_there_from_the_start():
     assert names_of(found, X) == ["none"] * 200
     assert not found.cost.any()
     started = scheduler.schedule(X, start=["weak"])
-    assert set(names_of(started, X)) <= {"weak", "weak+none"}
+    assert set(names_of(started, X)) <= {"weak", "weak + none"}
     np.testing.assert_array_equal(started.cost, 1.0)
 
 
@@ -264,7 +306,8 @@ def test_the_trace_accounts_for_everything(fitted):
     np.testing.assert_array_equal(trace["entropy_after"], following.fillna(trace["entropy"]))
     last = by_sample.tail(1)
     np.testing.assert_array_equal(last[["probability__no", "probability__yes"]], found.probabilities)
-    assert last["present"].tolist() == ["+".join(sorted(name.split("+"))) for name in names_of(found, X)]
+    assert last["present"].tolist() == names_of(found, X)
+    assert (trace["present"] == "nothing").equals(trace["step"] == 0)
     gains = trace[[f"gain__{name}" for name in X.names]].to_numpy()
     best = np.where(np.isnan(gains), -np.inf, gains).argmax(axis=1)
     asked = trace["action"].notna()
@@ -292,7 +335,7 @@ def test_a_policy_decides_and_sees_what_is_present_alone(fitted):
     X, _ = tables(2, seed=1)
     policy = Scripted("none", "strong", None)
     found = with_params(fitted, policy=policy, budget=2.5).schedule(X)
-    assert names_of(found, X) == ["strong+none"] * 2
+    assert names_of(found, X) == ["strong + none"] * 2
     # After two the budget allows no third, so that nobody is asked.
     assert [(s.sample, s.step) for s in policy.states] == [(0, 0), (1, 0), (0, 1), (1, 1)]
     first, last = policy.states[0], policy.states[-1]

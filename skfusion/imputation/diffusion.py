@@ -94,13 +94,15 @@ class Diffusion(Generative):
 
         def step(x: Any, present: Any) -> Iterator[Any]:
             hidden = random_targets(present)  # (B, M)
-            given, wanted = present & ~hidden, self.layout_.spread(hidden)
+            given, wanted = present & ~hidden, self.layout_.repeat(hidden)
             t = torch.randint(len(kept), (len(x),), device=x.device)
-            noise = torch.randn_like(x)
-            noisy = (kept[t].sqrt()[:, None] * x + (1 - kept[t]).sqrt()[:, None] * noise) * wanted
-            clean = x * self.layout_.spread(given)
+            noise, made = torch.randn_like(x), self.layout_.repeat(~given)
+            clean = x * self.layout_.repeat(given)
+            # What a sample lacks is made as well, later on; here it says nothing, and is noise throughout.
+            x = torch.where(self.layout_.repeat(present), x, torch.randn_like(x))
+            noisy = (kept[t].sqrt()[:, None] * x + (1 - kept[t]).sqrt()[:, None] * noise) * made
             time = time_features(t / len(kept), features)
-            found = network(torch.cat([noisy, clean, hidden.float(), given.float(), time], dim=1))
+            found = network(torch.cat([noisy, clean, (~given).float(), given.float(), time], dim=1))
             yield ((found - noise).square() * wanted).sum() / wanted.sum()
 
         lengths = {"max_steps": self.max_steps, "batch_size": self.batch_size, "verbose": verbose}
@@ -117,7 +119,7 @@ class Diffusion(Generative):
         kept = torch.cumprod(1 - self.betas_, 0)  # (T,)
         before = torch.cat([kept.new_ones(1), kept[:-1]])
         hidden = ~given
-        wanted, width = self.layout_.spread(hidden), table.shape[1]
+        wanted, width = self.layout_.repeat(hidden), table.shape[1]
         x = noise(table, width) * wanted
         for t in range(len(kept) - 1, -1, -1):
             time = time_features(torch.full((len(x),), t / len(kept), device=x.device))

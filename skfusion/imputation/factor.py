@@ -4,11 +4,13 @@ from typing import Any, Self
 
 import numpy as np
 from scipy import linalg
+from sklearn.utils.extmath import randomized_svd
 
 from skfusion._compat import integer, options, real
 from skfusion.imputation.strategy import Settings, Strategy
-from skfusion.imputation.tables import Targets, patterns
+from skfusion.imputation.tables import Targets
 from skfusion.modalities import Modalities
+from skfusion.modalities.patterns import by_pattern
 
 _LEAST_NOISE = 1e-6
 
@@ -92,9 +94,10 @@ class Factor(Strategy):
 
     def draw(self, X: Modalities, rng: np.random.Generator) -> dict[str, Any]:
         """Return a draw of all modalities from the posterior of the latent, and the noise around it."""
-        mean, covariances, group, _ = self._posterior(X)
-        roots = np.array([linalg.cholesky(c, lower=True) for c in covariances])
-        z = mean + np.einsum("nab,nb->na", roots[group], rng.standard_normal(mean.shape))
+        z, covariances, group, _ = self._posterior(X)
+        noise = rng.standard_normal(z.shape)
+        for i, covariance in enumerate(covariances):
+            z[group == i] += noise[group == i] @ linalg.cholesky(covariance, lower=True).T
         out = {}
         for name, loading, offset, noise in zip(
             self.targets_.codes_, self.model_.loadings, self.model_.means, self.model_.noises
@@ -105,11 +108,24 @@ class Factor(Strategy):
 
     def spread(self, X: Modalities, name: str) -> Any:
         """Return the posterior standard deviation (n_samples, n_values)."""
-        _, covariances, group, _ = self._posterior(X, name)
-        m = list(self.targets_.codes_).index(name)
-        W, noise = self.model_.loadings[m], self.model_.noises[m]
-        roots = [W @ linalg.cholesky(c, lower=True) for c in covariances]
-        return np.array([self.targets_.decode_spread(name, root, noise) for root in roots])[group]
+        spreads, group = self._spreads(X, name)
+        return spreads[group]
+
+    def mean_spread(self, X: Modalities, name: str) -> Any:
+        """Return the mean posterior standard deviation (n_values,) over the samples that have the modality."""
+        spreads, group = self._spreads(X, name)
+        counts = np.bincount(group[X.present[:, X.names.index(name)]], minlength=len(spreads))
+        return counts @ spreads / counts.sum()
+
+    def _spreads(self, X: Modalities, name: str) -> tuple[Any, Any]:
+        """Return the standard deviations (n_patterns, n_values) given all others, and the pattern of each sample."""
+        codes = list(self.targets_.codes_)
+        present = X.present[:, [X.names.index(code) for code in codes]] & (np.array(codes) != name)
+        covariances, group = self.model_.covariances(present)
+        W, noise = self.model_.loadings[codes.index(name)], self.model_.noises[codes.index(name)]
+        roots = [W @ linalg.cholesky(covariance, lower=True) for covariance in covariances]
+        spreads = np.array([self.targets_.decode_spread(name, root, noise) for root in roots])
+        return spreads.reshape(len(roots), -1), group
 
 
 class FactorModel:
@@ -123,18 +139,26 @@ class FactorModel:
 
         `tables` hold zeros where a modality is missing, or where `present` says so they are not looked at.
         """
-        k = self.loadings[0].shape[1]
-        mean, group, covariances = np.zeros((len(present), k)), np.zeros(len(present), dtype=np.intp), []
+        covariances, group = self.covariances(present)
+        mean = np.zeros((len(present), covariances.shape[1]))
         weighted = [W / noise[:, None] for W, noise in zip(self.loadings, self.noises)]  # Ψ⁻¹ W
-        grams = [W.T @ scaled for W, scaled in zip(self.loadings, weighted)]  # Wᵀ Ψ⁻¹ W
-        for i, (pattern, rows) in enumerate(patterns(present)):
-            there = np.flatnonzero(pattern)
-            precision = np.eye(k) + sum((grams[m] for m in there), np.zeros((k, k)))
+        for covariance, (pattern, rows) in zip(covariances, by_pattern(present)):
+            for m in np.flatnonzero(pattern):
+                mean[rows] += (tables[m][rows] - self.means[m]) @ weighted[m]
+            mean[rows] = mean[rows] @ covariance
+        return mean, covariances, group
+
+    def covariances(self, present: Any) -> tuple[Any, Any]:
+        """Return the posterior covariances (n_patterns, k, k), and the pattern of each sample (n,)."""
+        k = self.loadings[0].shape[1]
+        grams = [W.T @ (W / noise[:, None]) for W, noise in zip(self.loadings, self.noises)]  # Wᵀ Ψ⁻¹ W
+        group, covariances = np.zeros(len(present), dtype=np.intp), []
+        for i, (pattern, rows) in enumerate(by_pattern(present)):
+            precision = np.eye(k) + sum((grams[m] for m in np.flatnonzero(pattern)), np.zeros((k, k)))
             covariance = linalg.inv(precision)
             covariances.append((covariance + covariance.T) / 2)
-            evidence = sum(((tables[m][rows] - self.means[m]) @ weighted[m] for m in there), np.zeros((len(rows), k)))
-            mean[rows], group[rows] = evidence @ covariances[-1], i
-        return mean, np.array(covariances).reshape(-1, k, k), group
+            group[rows] = i
+        return np.array(covariances).reshape(-1, k, k), group
 
     def log_likelihood(self, tables: list[Any], present: Any) -> float:
         """Return the log-likelihood of what is present."""
@@ -180,7 +204,10 @@ def fit_factors(tables: list[Any], present: Any, k: int, max_iter: int, tol: flo
 def _start(tables: list[Any], k: int) -> FactorModel:
     """Start from the principal components of what is there, the rest at the mean."""
     joint = np.hstack(tables)
-    _, s, V = linalg.svd(joint, full_matrices=False)
+    if 10 * k < min(joint.shape):
+        _, s, V = randomized_svd(joint, k, random_state=0)
+    else:
+        _, s, V = linalg.svd(joint, full_matrices=False)
     loadings = (V[:k].T * (s[:k] / np.sqrt(len(joint)))).copy()  # (p, at most k)
     if loadings.shape[1] < k:
         loadings = np.hstack([loadings, np.zeros((len(loadings), k - loadings.shape[1]))])

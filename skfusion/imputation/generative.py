@@ -14,6 +14,9 @@ from skfusion.modalities import Modalities
 Noise = Callable[[Any, int], Any]
 """Standard normal noise (n, width) for a tensor of n samples."""
 
+_ON_DEVICE = ("layout_", "range_", "network_", "betas_")
+"""Fitted attributes that hold tensors."""
+
 
 def own_noise(x: Any, width: int) -> Any:
     """Return other noise for each sample."""
@@ -59,6 +62,29 @@ class Generative(Strategy):
             self.network_ = self._train(table, there, settings.verbose)
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state with all tensors on the CPU, so that it can be read where there is no other device."""
+        state: dict[str, Any] = super().__getstate__()
+        return self._moved(state, "cpu") if "device_" in state else state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go back to the device of the fit, or stay on the CPU where there is no such."""
+        super().__setstate__(state)
+        if "device_" in state:
+            from skfusion.training.device import resolve_device
+
+            try:
+                device = resolve_device(self.device_)
+            except ValueError:
+                device = self.device_ = resolve_device("cpu")
+            if device.type != "cpu":
+                self.__dict__.update(self._moved(self.__dict__, device))
+
+    def _moved(self, state: dict[str, Any], device: Any) -> dict[str, Any]:
+        from skfusion.imputation.networks import moved
+
+        return {name: moved(value, device) if name in _ON_DEVICE else value for name, value in state.items()}
+
     def _train(self, table: Any, present: Any, verbose: int) -> Any:
         raise NotImplementedError
 
@@ -89,8 +115,8 @@ class Generative(Strategy):
 
         with seeded(seed, self.device_), torch.no_grad():
             table, given = self._given(X, hidden)
-            drawn = self._generate(table, given, noise).clamp(*self.range_).double()
-        return [part.cpu().numpy() for part in self.layout_.split(drawn)]
+            drawn = self._generate(table, given, noise).clamp(*self.range_).cpu().double()
+        return [part.numpy() for part in self.layout_.split(drawn)]
 
     def fill(self, X: Modalities, name: str) -> Any:
         """Return the conditional mean (n_samples, n_values): by formula where there is one, else of some draws."""

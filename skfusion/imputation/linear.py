@@ -10,8 +10,9 @@ from sklearn.model_selection import KFold
 
 from skfusion._compat import integer, options, real
 from skfusion.imputation.strategy import Settings, Strategy
-from skfusion.imputation.tables import Sources, Targets, patterns
+from skfusion.imputation.tables import Sources, Targets
 from skfusion.modalities import Modalities
+from skfusion.modalities.patterns import by_pattern
 from skfusion.preprocessing import LogNormalizer, MeanFill, holds_counts, to_dense
 
 ALPHAS = np.logspace(-2, 5, 15)
@@ -27,7 +28,7 @@ class Linear(Strategy):
 
     Each pattern of what is present has a regression of its own, from the training samples that have all of that and the
     modality to be filled. Where those are fewer than `min_samples`, sources are left out, first the one that brings
-    back most samples.
+    back most samples, as long as that at least doubles them.
 
     Columns with the same name in a source, such as the gene of another layer, enter the regression of their namesake
     beside the standardised, and where wide CSR projected, columns of all sources.
@@ -38,7 +39,7 @@ class Linear(Strategy):
         Penalty on standardised columns; 0 is ordinary least squares. "auto" is chosen for each modality by 5-fold
         cross-validation, from `ALPHAS`.
     min_samples : int, default=100
-        Samples that a regression is due, where leaving out sources gets there.
+        Samples from which on no source is left out.
 
     References
     ----------
@@ -103,15 +104,22 @@ class Linear(Strategy):
         return float(ALPHAS[np.argmin(error)])
 
     def _support(self, name: str, sources: list[str]) -> tuple[Any, list[str]]:
-        """Return the training rows that have `name` and `sources`, less those sources without which rows are enough."""
-        own = self.present_[:, self.names_.index(name)]
+        """Return the training rows that have `name` and `sources`, less those sources that cost too many rows."""
 
         def rows(chosen: list[str]) -> Any:
-            return own & self.present_[:, [self.names_.index(source) for source in chosen]].all(axis=1)
+            return self.present_[:, [self.names_.index(source) for source in [name, *chosen]]].all(axis=1)
 
-        enough = min(self.min_samples, own.sum())
-        while len(sources) > 1 and rows(sources).sum() < enough:
-            sources = max(([s for s in sources if s != left] for left in sources), key=lambda rest: rows(rest).sum())
+        def gain(left: str) -> tuple[int, int]:
+            # Where two are missing together, leaving out one gains nothing yet: the rarer one goes.
+            return rows([s for s in rest if s != left]).sum(), -rows([left]).sum()
+
+        rest = sources
+        while len(rest) > 1 and rows(sources).sum() < self.min_samples:
+            left = max(rest, key=gain)
+            rest = [s for s in rest if s != left]
+            # A source is worth more than a few samples.
+            if rows(rest).sum() >= 2 * rows(sources).sum():
+                sources = rest
         found = np.flatnonzero(rows(sources))
         return found, sources if len(found) > 1 else []
 
@@ -134,7 +142,7 @@ class Linear(Strategy):
             return
         tables, own = self.sources_.encode(X.select(others)), self.namesakes_[name].values(X)
         fitted: dict[tuple[str, ...], Ridge] = {}
-        for given, where in patterns(X.present[:, [X.names.index(other) for other in others]]):
+        for given, where in by_pattern(X.present[:, [X.names.index(other) for other in others]]):
             rows, sources = self._support(name, [other for other, there in zip(others, given) if there])
             if not sources:
                 continue
@@ -148,7 +156,8 @@ class Linear(Strategy):
 class Ridge:
     """Ridge regression of many columns, each with a few columns of its own beside those that all share.
 
-    By the theorem of Frisch, Waugh and Lovell the own columns get their coefficients from what the shared ones leave.
+    By the theorem of Frisch, Waugh and Lovell the own columns get their coefficients from what the shared ones leave,
+    in the samples and in the penalty, which is as good as further samples.
     """
 
     def fit(self, Z: Any, Y: Any, own: list[Any]) -> Self:
@@ -167,12 +176,16 @@ class Ridge:
             first, *others = [part / (self.variances + alpha)[:, None] for part in self.inside]
             out = scores @ first + self.offsets[0]
             if own:
-                target, *left = (part - self.scores @ c for part, c in zip(self.parts, [first, *others]))
+                target, *left = (
+                    np.vstack([part - self.scores @ c, np.sqrt(alpha) * c])
+                    for part, c in zip(self.parts, [first, *others])
+                )
+                total = np.array([_squares(part) for part in self.parts[1:]])  # (k, q)
                 # A column that the shared ones explain in full has nothing to add.
-                left = [
-                    rest * (_squares(rest) > _ROUNDING * _squares(part)) for rest, part in zip(left, self.parts[1:])
-                ]
-                for slope, part, c in zip(_columnwise(np.array(left), target, alpha), beside, others):
+                left = [rest * (_squares(rest) > _ROUNDING * square) for rest, square in zip(left, total)]
+                # The penalty is one on standardised columns.
+                slopes = _columnwise(np.array(left), target, alpha * total / len(self.scores))
+                for slope, part, c in zip(slopes, beside, others):
                     out += slope * (part - scores @ c)
             yield out
 
@@ -193,10 +206,12 @@ def _squares(part: Any) -> Any:
     return np.square(part).sum(axis=0)
 
 
-def _columnwise(X: Any, Y: Any, alpha: float) -> Any:
-    """Return the ridge coefficients (k, q) of each column of Y (n, q) on its own k columns X (k, n, q)."""
-    scale = np.maximum(np.square(X).mean(axis=1), 1e-30)  # (k, q): the penalty is one on standardised columns
-    gram = np.einsum("anq,bnq->qab", X, X) + alpha * scale.T[:, :, None] * np.eye(len(X))
+def _columnwise(X: Any, Y: Any, penalty: Any) -> Any:
+    """Return the ridge coefficients (k, q) of each column of Y (n, q) on its own k columns X (k, n, q).
+
+    `penalty` is (k, q).
+    """
+    gram = np.einsum("anq,bnq->qab", X, X) + penalty.T[:, :, None] * np.eye(len(X))
     right = np.einsum("anq,nq->qa", X, Y)
     return np.einsum("qab,qb->aq", np.linalg.pinv(gram, hermitian=True), right)
 

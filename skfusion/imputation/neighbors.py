@@ -1,32 +1,39 @@
 """Filling from the nearest training samples."""
 
+from collections import Counter
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
 
+from skfusion._coins import flip_coins
 from skfusion._compat import integer, options
+from skfusion.imputation.forms import put
 from skfusion.imputation.strategy import Settings, Strategy
-from skfusion.imputation.tables import NUMERIC, Sources, flat, patterns
+from skfusion.imputation.tables import NUMERIC, Sources, flat
 from skfusion.modalities import Modalities
 from skfusion.modalities.kinds import take
-from skfusion.preprocessing import MeanFill
+from skfusion.modalities.patterns import by_pattern
+from skfusion.preprocessing import MeanFill, to_dense
 
 
 class Neighbors(Strategy):
     """The nearest training samples that have the modality: their mean, or one of them.
 
     The distance is the mean squared difference of the standardised values over the modalities that both have. Texts and
-    category tables are copied from the nearest one.
+    category tables are copied from the nearest one; where no training sample can be compared, a text is the most
+    frequent one, and so is each value of a category table, but for floats, which are the mean.
 
     Parameters
     ----------
     n_neighbors : int, default=5
         How many; 1 copies the nearest.
     pick : {"mean", "random"}, default="mean"
-        The mean of the nearest, or one of them at random. `sample` always draws one, for all modalities that a sample
-        lacks where these have the same nearest.
+        The mean of the nearest, or one of them at random, always the same for equal samples. `sample` always draws
+        one, for all modalities that a sample lacks where these have the same nearest.
 
     Notes
     -----
@@ -55,13 +62,16 @@ class Neighbors(Strategy):
         self.sources_ = Sources().fit(X, settings.seed)
         self.X_, self.names_, self.seed_ = X, names, settings.seed
         self.scaled_ = self._scaled(X)
-        self.values_, self.means_ = {}, {}
+        self.values_, self.means_, self.typical_ = {}, {}, {}
         for name in names:
+            # A missing row may hold anything, and is never a donor.
+            donors = take(X[name], self._donors(name))
             if X.kind(name) in NUMERIC:
-                # A missing row may hold anything, and is never a donor.
-                fill = MeanFill().fit(flat(take(X[name], self._donors(name))))
-                self.values_[name] = fill.transform(flat(take(X[name], self._donors(name))))
+                fill = MeanFill().fit(flat(donors))
+                self.values_[name] = fill.transform(flat(donors))
                 self.means_[name] = fill.means_
+            else:
+                self.typical_[name] = most_frequent(donors)
         return self
 
     def _scaled(self, X: Modalities) -> dict[str, Any]:
@@ -73,12 +83,25 @@ class Neighbors(Strategy):
     def fill(self, X: Modalities, name: str) -> Any:
         """Return (n_samples, n_values), or rows of the modality where it is not numeric."""
         if self.pick == "random" and name in self.values_:
-            return self._pick(X, name, np.random.default_rng(self.seed_).random(len(X)))
+            return self._pick(X, name, flip_coins(X, self.seed_))
         nearest, known = self._nearest(X, name, self.n_neighbors if name in self.values_ else 1)
         if name not in self.values_:
-            return take(self.X_[name], self._donors(name)[nearest[:, 0]])
-        weights = known / np.maximum(known.sum(axis=1, keepdims=True), 1)
-        return self._average(name, nearest, weights)
+            alone = np.flatnonzero(~known[:, 0])
+            copied = take(self.X_[name], self._donors(name)[nearest[:, 0]])
+            return put(copied, alone, take(self.typical_[name], np.zeros(len(alone), dtype=np.intp)))
+        return self._average(name, nearest, _shares(known))
+
+    def spread(self, X: Modalities, name: str) -> Any:
+        """Return the standard deviation of the nearest (n_samples, n_values), of all training values without any."""
+        nearest, known = self._nearest(X, name, self.n_neighbors)
+        mean = to_dense(self._average(name, nearest, _shares(known)))
+        out = np.zeros_like(mean)
+        for share, donors in zip(_shares(known).T, nearest.T):
+            out += share[:, None] * np.square(to_dense(self.values_[name][donors]) - mean)
+        alone = ~known.any(axis=1)
+        if alone.any():
+            out[alone] = StandardScaler(with_mean=False).fit(self.values_[name]).var_
+        return np.sqrt(out)
 
     def draw(self, X: Modalities, rng: np.random.Generator) -> dict[str, Any]:
         """Return one of the nearest by chance; the same for several modalities where they have the same nearest."""
@@ -111,9 +134,9 @@ class Neighbors(Strategy):
         k = min(n_neighbors, len(donors))
         queries = self._scaled(X)
         nearest, known = np.zeros((len(X), k), dtype=np.intp), np.zeros((len(X), k), dtype=bool)
-        for given, rows in patterns(X.present[:, columns]):
+        for given, rows in by_pattern(X.present[:, columns]):
             distance, position = np.full((len(rows), k), np.inf), np.zeros((len(rows), k), dtype=np.intp)
-            for has, group in patterns(self.X_.present[np.ix_(donors, columns)] & np.array(given, dtype=bool)):
+            for has, group in by_pattern(self.X_.present[np.ix_(donors, columns)] & np.array(given, dtype=bool)):
                 shared = [other for other, both in zip(others, has) if both]
                 if not shared:
                     continue
@@ -128,3 +151,26 @@ class Neighbors(Strategy):
                 distance, position = (np.take_along_axis(part, order, axis=1) for part in (distance, position))
             nearest[rows], known[rows] = position, np.isfinite(distance)
         return nearest, known
+
+
+def _shares(known: Any) -> Any:
+    """Return equal weights (n_samples, k) of the neighbours that are known; they add up to 1, or to 0 without any."""
+    return known / np.maximum(known.sum(axis=1, keepdims=True), 1)
+
+
+def most_frequent(values: Any) -> Any:
+    """Return one row: the most frequent text or token list, or each column's value; the mean of a column of floats."""
+    if isinstance(values, pd.DataFrame):
+        columns = [_typical(values.iloc[:, position]) for position in range(values.shape[1])]
+        return pd.concat(columns, axis=1)
+    keys = [value if isinstance(value, str) else tuple(value) for value in values]
+    most = Counter(keys).most_common(1)[0][0]
+    return values[[keys.index(most)]]
+
+
+def _typical(column: Any) -> Any:
+    if pd.api.types.is_float_dtype(column.dtype):
+        return pd.Series([column.mean()], name=column.name, dtype=column.dtype)
+    found = column.value_counts()
+    known = len(found) and found.iloc[0]
+    return pd.Series([found.index[0] if known else None], name=column.name, dtype=column.dtype)

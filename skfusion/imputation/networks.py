@@ -54,7 +54,7 @@ class Layout:
         self.widths = widths
         self.owner = torch.repeat_interleave(torch.arange(len(widths)), torch.tensor(widths)).to(device)  # (D,)
 
-    def spread(self, by_modality: Tensor) -> Tensor:
+    def repeat(self, by_modality: Tensor) -> Tensor:
         """Repeat (B, M) over the columns of each modality: (B, D)."""
         return by_modality[:, self.owner]
 
@@ -63,15 +63,28 @@ class Layout:
         return table.split(self.widths, dim=1)
 
 
-def random_targets(present: Tensor) -> Tensor:
+def random_targets(present: Tensor, everything: float = 0.05) -> Tensor:
     """Choose which of the modalities present are to be filled (B, M): any number of them, at least one left to go by.
 
-    A sample with one modality has none to be filled.
+    A share of the samples, `everything`, has nothing left to go by; of the others one with a single modality has none
+    to be filled.
     """
     n_present = present.sum(dim=1, keepdim=True)  # (B, 1)
     n_targets = 1 + torch.floor(torch.rand(len(present), 1, device=present.device) * (n_present - 1))
     order = torch.where(present, torch.rand(present.shape, device=present.device), 2.0).argsort(dim=1).argsort(dim=1)
-    return present & (order < torch.minimum(n_targets, n_present - 1))
+    chosen = order < torch.minimum(n_targets, n_present - 1)
+    if everything:
+        chosen = chosen | (torch.rand(len(present), 1, device=present.device) < everything)
+    return present & chosen
+
+
+def moved(value: Any, device: Any) -> Any:
+    """Return a copy of a tensor, module, `Layout`, or tuple of those, on `device`; None stays None."""
+    if isinstance(value, tuple):
+        return tuple(moved(part, device) for part in value)
+    if isinstance(value, Layout):
+        return Layout(value.widths, device)
+    return None if value is None else copy.deepcopy(value).to(device)
 
 
 def train(

@@ -20,11 +20,38 @@ from skfusion.preprocessing import (
 )
 
 NUMERIC = ("dense", "sparse", "sequence", "image", "volume")
+_BLOCK = 1024
+"""Columns that are compared at a time."""
 
 
 def flat(values: Values) -> Any:
     """Numeric values (n_samples, …) as a table (n_samples, n_values); CSR stays CSR."""
     return values if sparse.issparse(values) else np.asarray(values).reshape(len(values), math.prod(values.shape[1:]))
+
+
+def mean_r2(truth: Any, filled: Any) -> float:
+    """Return the mean R² of the columns of `filled` (n_samples, n_values) where `truth` is known, and not NaN.
+
+    A column counts where two values or more are known; NaN where none does. CSR is never dense as a whole.
+    """
+    truth, filled = (table.tocsc() if sparse.issparse(table) else table for table in (truth, filled))
+    scores = [
+        _r2(to_dense(truth[:, start : start + _BLOCK]), to_dense(filled[:, start : start + _BLOCK]))
+        for start in range(0, truth.shape[1], _BLOCK)
+    ]
+    found = np.concatenate([part[~np.isnan(part)] for part in scores])
+    return float(found.mean()) if len(found) else float("nan")
+
+
+def _r2(truth: Any, filled: Any) -> Any:
+    """R² of each column (n_values,); of a constant one 1 where it is met, else 0, as in scikit-learn."""
+    known = ~np.isnan(truth)
+    counts = known.sum(axis=0)
+    mean = np.where(known, truth, 0).sum(axis=0, dtype=np.float64) / np.maximum(counts, 1)
+    total, left = (np.square(np.where(known, truth - other, 0)).sum(axis=0) for other in (mean, filled))
+    constant = total == 0
+    scores = np.where(constant, left == 0, 1 - left / np.where(constant, 1, total))
+    return np.where(counts > 1, scores, np.nan)
 
 
 class Sources:
@@ -148,11 +175,3 @@ class _Code:
             components = self.projection.components_  # (n_columns, n_values)
             root, noise = components.T @ root, noise @ np.square(components)
         return np.sqrt(np.square(root).sum(axis=1) + noise) * self.unit * self.spread
-
-
-def patterns(present: Any) -> list[tuple[tuple[bool, ...], Any]]:
-    """Return each pattern of `present` (n_samples, n_modalities) that occurs, with its rows."""
-    if not len(present):
-        return []
-    found, group = np.unique(present, axis=0, return_inverse=True)
-    return [(tuple(map(bool, pattern)), np.flatnonzero(group.ravel() == i)) for i, pattern in enumerate(found)]

@@ -83,7 +83,7 @@ class VAE(Generative):
         network = ProductOfExperts(self.layout_.widths, self.n_latent, self.n_hidden, self.n_layers).to(table.device)
 
         def step(x: Any, present: Any) -> Iterator[Any]:
-            yield network.loss(x, present, present & ~random_targets(present))
+            yield network.loss(x, present, present & ~random_targets(present, everything=0.0))
 
         lengths = {"max_steps": self.max_steps, "batch_size": self.batch_size, "verbose": verbose}
         (average,) = train([network], step, table, present, lrs=[self.lr], betas=(0.9, 0.99), title="vae", **lengths)
@@ -96,5 +96,5 @@ class VAE(Generative):
         import torch
 
         with torch.no_grad():
-            mean = self.network_.mean(*self._given(X, name)).clamp(*self.range_).double()
-        return self.layout_.split(mean)[list(self.targets_.codes_).index(name)].cpu().numpy()
+            mean = self.network_.mean(*self._given(X, name)).clamp(*self.range_).cpu().double()
+        return self.layout_.split(mean)[list(self.targets_.codes_).index(name)].numpy()

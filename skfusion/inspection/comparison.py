@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 from sklearn.utils import Bunch
 
-from skfusion.inspection._folds import (
+from skfusion.inspection._shared import (
     check_confidence,
     check_options,
     fit_with_groups,

@@ -1,4 +1,4 @@
-"""What happens when modalities go missing: scores over the rate, for every estimator on the same samples and masks."""
+"""What happens when modalities go missing: scores over the rate, for every estimator on the same samples."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,8 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 from sklearn.utils import Bunch, check_random_state, get_tags
 
-from skfusion.inspection._folds import (
+from skfusion.inspection._replay import Listener, Replay
+from skfusion.inspection._shared import (
     check_options,
     fit_with_groups,
     folds_of,
@@ -25,10 +26,10 @@ from skfusion.inspection._folds import (
     warn_of_failures,
     with_progress,
 )
-from skfusion.inspection._replay import Listener, Replay
 from skfusion.inspection.comparison import corrected_resampled_interval
 from skfusion.modalities import Modalities
 from skfusion.modalities.ampute import MECHANISMS, ampute, reachable_rate
+from skfusion.modalities.patterns import by_pattern, name_pattern
 
 _RATES = (0.0, 0.3, 0.5, 0.7)
 
@@ -178,7 +179,7 @@ def missing_modality_curve(
     estimators = _named(estimator)
     check_options(scoring, confidence, error_score)
     _check_names(estimators, single, X.names)
-    rates, masks = _checked_masks(X, rates, mechanism, at, by, affected, groups)
+    rates, removal = _checked_removal(X, rates, mechanism, at, by, affected, groups)
     classify = is_classification(y, [*estimators.values(), None if isinstance(single, str) else single])
     splits = folds_of(cv, y, groups, classify, random_state)
     seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=(len(splits), 2))
@@ -196,7 +197,7 @@ def missing_modality_curve(
     of_a_fit = [rates] if at == "predict" else [(rate,) for rate in rates]
     tasks = [(name, fold, some) for name in candidates for fold in range(len(folds)) for some in of_a_fit]
     fits = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator")(
-        delayed(_fit_and_score)(name, candidates[name], X, y, groups, folds[fold], masks, some, scorer, error_score)
+        delayed(_fit_and_score)(name, candidates[name], X, y, groups, folds[fold], removal, some, scorer, error_score)
         for name, fold, some in tasks
     )
     found = {
@@ -246,7 +247,7 @@ class _Fold(NamedTuple):
     seed_test: int
 
 
-class _Masks(NamedTuple):
+class _Removal(NamedTuple):
     """How modalities are taken away."""
 
     mechanism: str
@@ -300,9 +301,9 @@ def _check_names(estimators: Mapping[str, Any], single: Any, names: list[str]) -
         raise ValueError(f"estimator has the name {clash[0]!r}, which `single` needs; rename it.")
 
 
-def _checked_masks(
+def _checked_removal(
     X: Modalities, rates: Any, mechanism: str, at: str, by: Any, affected: Any, groups: Any
-) -> tuple[tuple[float, ...], _Masks]:
+) -> tuple[tuple[float, ...], _Removal]:
     """Return the rates in rising order and how they are reached, or say before any fit why they cannot be."""
     if at not in ("predict", "fit", "both"):
         raise ValueError(f"at is {at!r}; due is 'predict', 'fit' or 'both'.")
@@ -320,10 +321,10 @@ def _checked_masks(
     if not rates or not all(isinstance(rate, Real) for rate in rates):
         raise ValueError(f"rates is {rates!r}; due are numbers from 0 up to, but not including, 1.")
     rates = tuple(sorted({float(rate) for rate in rates}))
-    masks = _Masks(mechanism, by, affected, at)
-    masks.apply(X, rates[0], 0, groups)
-    masks.apply(X, rates[-1], 0, groups)
-    return rates, masks
+    removal = _Removal(mechanism, by, affected, at)
+    removal.apply(X, rates[0], 0, groups)
+    removal.apply(X, rates[-1], 0, groups)
+    return rates, removal
 
 
 def _fit_and_score(
@@ -333,16 +334,16 @@ def _fit_and_score(
     y: Any,
     groups: Any,
     fold: _Fold,
-    masks: _Masks,
+    removal: _Removal,
     rates: Sequence[float],
     scorer: Any,
     error_score: Any,
 ) -> list[_Point]:
     """Fit on the training part of a fold, and score on its test part at each of `rates`."""
     points = []
-    tests = [_part(X, fold.test, rate, fold.seed_test, groups, masks, "fit") for rate in rates]
-    train, of_train = _part(X, fold.train, rates[0], fold.seed_train, groups, masks, "predict")
-    shares = [of_train if masks.at == "fit" else of_test for _, of_test in tests]
+    tests = [_part(X, fold.test, rate, fold.seed_test, groups, removal, "fit") for rate in rates]
+    train, of_train = _part(X, fold.train, rates[0], fold.seed_train, groups, removal, "predict")
+    shares = [of_train if removal.at == "fit" else of_test for _, of_test in tests]
     error: Exception | None = None
     try:
         estimator = _fit(candidate, train, y[fold.train], None if groups is None else groups[fold.train])
@@ -363,13 +364,13 @@ def _fit_and_score(
 
 
 def _part(
-    X: Modalities, rows: Any, rate: float, seed: int, groups: Any, masks: _Masks, spared_at: str
+    X: Modalities, rows: Any, rate: float, seed: int, groups: Any, removal: _Removal, spared_at: str
 ) -> tuple[Modalities, float]:
     """Return rows of `X` less what goes missing, and the share that went; nothing goes where `spared_at` says so."""
     part = X[rows]
-    if masks.at == spared_at:
+    if removal.at == spared_at:
         return part, 0.0
-    left = masks.apply(part, rate, seed, None if groups is None else groups[rows])
+    left = removal.apply(part, rate, seed, None if groups is None else groups[rows])
     before = int(part.present.sum())
     return left, 1 - int(left.present.sum()) / before if before else 0.0
 
@@ -479,14 +480,9 @@ def _by_pattern(found: Mapping[Any, _Point], y: Any, folds: list[_Fold], names: 
 
 
 def patterns_of(present: Any, names: list[str]) -> dict[str, Any]:
-    """Return the rows of each missing pattern in `present` (n, M), by what is there; most modalities first."""
-    patterns = sorted(np.unique(present, axis=0).tolist(), key=lambda p: (-sum(p), [not there for there in p]))
-    return {
-        " + ".join(name for name, there in zip(names, pattern) if there) or "nothing": np.flatnonzero(
-            (present == pattern).all(axis=1)
-        )
-        for pattern in patterns
-    }
+    """Return the rows of each missing pattern in `present` (n, M) by its name; most modalities first."""
+    groups = sorted(by_pattern(present), key=lambda group: (sum(group[0]), group[0]), reverse=True)
+    return {name_pattern(pattern, names): rows for pattern, rows in groups}
 
 
 def _pooled(points: list[_Point]) -> Replay | None:

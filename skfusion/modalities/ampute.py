@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from numbers import Integral, Real
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from skfusion.modalities import align, kinds
-from skfusion.modalities.check import _read
+from skfusion.modalities.check import Reader, _read
 from skfusion.modalities.container import Modalities
 from skfusion.modalities.kinds import Values
 from skfusion.modalities.presence import BoolArray, check_finite
@@ -194,7 +193,7 @@ def as_modalities(X: Any, modalities: Any = None) -> Modalities:
             f"X is of type {type(X).__name__}, which does not say what its modalities are; pass a dict of name to "
             "array, a Modalities, or modalities={'name': columns, ...}."
         )
-    found = _read(SimpleNamespace(modalities=modalities), X, modalities, reset=True)
+    found = _read(Reader(modalities), X, modalities, reset=True)
     return found if modalities is None else found.select(list(modalities))
 
 

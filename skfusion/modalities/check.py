@@ -38,6 +38,18 @@ class ModalitySpec:
         return self.shape[0] if self.shape else 1
 
 
+class Reader:
+    """What stands where an estimator is due, in functions that read `X` without one."""
+
+    def __init__(self, modalities: Any = None) -> None:
+        self.modalities = modalities
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import Tags, TargetTags
+
+        return Tags(estimator_type=None, target_tags=TargetTags(required=False))
+
+
 def check_modalities(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> Modalities:
     """Bring `X` to a Modalities and check it against `estimator`.
 

@@ -136,7 +136,8 @@ def overwritten(X, gone, what):
     values = X["b"]
     dense = np.array(values.toarray() if sparse.issparse(values) else values)
     noise = 1e3 * rng.normal(size=dense[gone].shape)
-    dense[gone] = {"zero": 0, "nan": np.nan, "noise and inf": np.where(noise > 1e3, np.inf, noise)}[what]
+    infinite = np.where(np.abs(noise) > 1e3, np.sign(noise) * np.inf, noise)
+    dense[gone] = {"zero": 0, "nan": np.nan, "noise and inf": infinite}[what]
     present = np.ones((len(dense), 2), dtype=bool)
     present[gone, 1] = False
     return Modalities({"a": X["a"], "b": type(values)(dense) if sparse.issparse(values) else dense}, present=present)

@@ -53,10 +53,10 @@ def test_an_exact_denoiser_gives_the_conditional_mean_and_variance(n_steps, slop
         assert float(drawn[:, 1].var()) == pytest.approx(variance, rel=0.05)
 
 
-def test_hidden_modalities_are_some_of_those_present_never_all():
+def test_hidden_modalities_are_some_of_those_present():
     torch.manual_seed(0)
     present = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0]], dtype=torch.bool).repeat(2000, 1)
-    hidden = random_targets(present)
+    hidden = random_targets(present, everything=0.0)
     assert not (hidden & ~present).any()
     n_hidden = hidden.sum(dim=1).reshape(-1, 3)
     assert (n_hidden[:, 2] == 0).all()
@@ -64,6 +64,16 @@ def test_hidden_modalities_are_some_of_those_present_never_all():
     assert sorted(n_hidden[:, 0].unique().tolist()) == [1, 2]
     # Each of three is hidden as often as the others.
     np.testing.assert_allclose(hidden[::3].float().mean(dim=0), 0.5, atol=0.05)
+
+
+def test_of_a_share_of_the_samples_everything_is_hidden():
+    torch.manual_seed(0)
+    present = torch.tensor([[1, 1, 1], [1, 0, 1]], dtype=torch.bool).repeat(2000, 1)
+    for options, share in (({}, 0.05), ({"everything": 0.5}, 0.5)):
+        hidden = random_targets(present, **options)
+        assert not (hidden & ~present).any()
+        everything = (hidden == present).all(dim=1).float()
+        assert float(everything.mean()) == pytest.approx(share, abs=0.02)
 
 
 # What a network learns
@@ -78,7 +88,7 @@ def planted(n_samples, seed):
 
 @pytest.fixture(scope="module")
 def learnt():
-    strategy = Diffusion(n_hidden=64, n_layers=2, max_steps=1500, n_diffusion_steps=50)
+    strategy = Diffusion(n_hidden=64, n_layers=2, max_steps=1500, batch_size=512)
     return ModalityImputer(strategy, device="cpu", random_state=0).fit(planted(4000, 0))
 
 
@@ -100,6 +110,14 @@ def test_draws_have_both_modes_and_little_between(learnt):
     # No Gaussian does that.
     (gaussian,) = ModalityImputer("factor", random_state=0).fit(planted(1000, 0)).sample({"a": np.full((3000, 1), 0.5)})
     assert (np.abs(gaussian["c"]) < 0.5).mean() > 0.3
+
+
+def test_draws_given_nothing_are_those_of_the_whole_distribution(learnt):
+    (drawn,) = learnt.sample({"a": np.full((4000, 1), np.nan)})
+    assert drawn["a"].var() == pytest.approx(1, rel=0.15)
+    assert drawn["b"].mean() == pytest.approx(3, abs=0.2)
+    assert drawn["b"].var() == pytest.approx(1.6**2 + 1.44, rel=0.15)
+    assert np.corrcoef(drawn["a"][:, 0], drawn["b"][:, 0])[0, 1] == pytest.approx(0.8, abs=0.05)
 
 
 def test_uncertainty_is_that_of_the_noise(learnt):

@@ -1,15 +1,18 @@
 """A linear-Gaussian latent: what it says of missing modalities is a conditional Gaussian."""
 
+import tracemalloc
 from itertools import product
 
 import numpy as np
 import pytest
 from _data import WIDTHS, complete, has, with_gaps
-from scipy import sparse
+from scipy import linalg, sparse
 from scipy.stats import multivariate_normal
+from sklearn.base import clone
 
 from skfusion import Modalities, ModalityImputer
 from skfusion.imputation import Factor
+from skfusion.imputation.factor import FactorModel, _start
 
 NAMES = list(WIDTHS)
 OWNER = np.repeat(np.arange(3), list(WIDTHS.values()))
@@ -79,6 +82,21 @@ def test_two_missing_modalities_are_correlated_in_a_draw_and_not_beyond_what_is_
     assert np.abs(shuffled).max() < 0.05
 
 
+def test_a_draw_holds_no_matrix_a_sample(fitted):
+    new = {name: np.repeat(values, 40000, axis=0) for name, values in complete(1, seed=1).items()}
+    strategy, X = fitted.strategy_, hidden(new, (True, False, False))
+    wide = clone(strategy)
+    vars(wide).update(vars(strategy))
+    loadings = [np.hstack([W, np.zeros((len(W), 97))]) for W in strategy.model_.loadings]
+    wide.model_ = FactorModel(strategy.model_.means, loadings, strategy.model_.noises)
+    tracemalloc.start()
+    drawn = wide.draw(X, np.random.default_rng(0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 8 * 40000 * 100  # matrices would take 100 tables of the latent
+    assert drawn["b"].shape == (40000, 3)
+
+
 # The likelihood
 
 
@@ -129,6 +147,25 @@ def test_a_wrong_width_would_not_pass_for_the_planted_one():
     X = dict(zip(NAMES, np.split(x, [4, 7], axis=1)))
     path = {k: ModalityImputer(Factor(k)).fit(X).strategy_.log_likelihood_[-1] for k in (1, 2, 3)}
     assert path[1] + 0.05 < path[2] < path[3] - 0.05
+
+
+def test_of_many_columns_the_start_is_found_without_all_components(monkeypatch):
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(80, 4)) @ rng.normal(size=(4, 90)) + 0.01 * rng.normal(size=(80, 90))
+    _, s, V = np.linalg.svd(table, full_matrices=False)
+    due = (V[:4].T * np.square(s[:4])) @ V[:4] / 80
+
+    def whole(*args, **kwargs):
+        raise AssertionError("all components were computed")
+
+    svd = linalg.svd
+    monkeypatch.setattr(
+        "skfusion.imputation.factor.linalg.svd",
+        lambda a, **options: (svd if min(a.shape) < 80 else whole)(a, **options),
+    )
+    start = _start([table[:, :50], table[:, 50:]], 4)
+    loadings = np.vstack(start.loadings)
+    np.testing.assert_allclose(loadings @ loadings.T, due, atol=1e-3 * np.abs(due).max())
 
 
 # Its width, and its uncertainty

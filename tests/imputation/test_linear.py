@@ -152,7 +152,63 @@ def test_a_source_that_leaves_too_few_samples_is_left_out():
     np.testing.assert_allclose(alone, LinearRegression().fit(X["a"][:20], X["b"][:20]).predict(new["a"]))
 
 
+def test_a_single_gap_does_not_cost_the_source_that_has_it():
+    rng = np.random.default_rng(0)
+    b, noise = rng.normal(size=(100, 3)), rng.normal(size=(100, 2))
+    X = {"a": noise, "b": b, "c": b @ rng.normal(size=(3, 2)) + 0.1 * rng.normal(size=(100, 2))}
+    train, new = ({key: values[rows] for key, values in X.items()} for rows in (slice(80), slice(80, None)))
+    train["b"][3] = np.nan
+    filled = ModalityImputer("linear").fit(train).transform({"a": new["a"], "b": new["b"]})
+    assert r2_score(new["c"], filled["c"]) > 0.95
+
+
+def test_gaps_in_every_source_cost_none():
+    rng = np.random.default_rng(0)
+    X = {key: rng.normal(size=(110, 2)) for key in "abd"}
+    X["c"] = X["a"] + X["b"] + X["d"]
+    train, new = ({key: values[rows] for key, values in X.items()} for rows in (slice(90), slice(90, None)))
+    for i, key in enumerate("abd"):
+        train[key][5 * i : 5 * i + 5] = np.nan
+    filled = ModalityImputer("linear").fit(train).transform({key: new[key] for key in "abd"})
+    assert r2_score(new["c"], filled["c"]) > 0.99
+
+
+@pytest.mark.parametrize(("n_samples", "kept"), [(39, ["a", "c"]), (40, ["c"])])
+def test_a_source_goes_where_that_doubles_the_samples(n_samples, kept):
+    X = complete(n_samples)
+    X["a"][20:] = np.nan
+    strategy = Linear(0).fit(Modalities(X), ["b"], Settings(seed=0))
+    rows, sources = strategy._support("b", ["a", "c"])
+    assert sources == kept
+    assert len(rows) == (20 if "a" in kept else n_samples)
+
+
+def test_two_sources_that_are_missing_together_go_together():
+    X = {"d": complete(200)["a"], **complete(200)}
+    X["a"][10:], X["c"][10:] = np.nan, np.nan
+    strategy = Linear(0).fit(Modalities(X), ["b"], Settings(seed=0))
+    rows, sources = strategy._support("b", ["d", "a", "c"])
+    assert sources == ["d"]
+    assert len(rows) == 200
+
+
 # Namesakes
+
+
+@pytest.mark.parametrize("alpha", [0.5, 30])
+@pytest.mark.parametrize("n_own", [1, 2])
+def test_own_columns_are_shrunk_as_in_a_ridge_regression_that_has_them(n_own, alpha):
+    rng = np.random.default_rng(0)
+    Z, new = rng.normal(size=(50, 6)), rng.normal(size=(9, 6))
+    own = rng.normal(2, 3, size=(n_own, 50, 4)) + 4 * Z[:, :4]
+    new_own = rng.normal(2, 3, size=(n_own, 9, 4))
+    Y = Z @ rng.normal(size=(6, 4)) + own.sum(axis=0) + rng.normal(size=(50, 4))
+    found = next(Ridge().fit(Z, Y, list(own)).path(new, list(new_own), [alpha]))
+    for j in range(4):
+        scale = own[:, :, j].std(axis=1)
+        model = SklearnRidge(alpha).fit(np.column_stack([Z, own[:, :, j].T / scale]), Y[:, j])
+        due = model.predict(np.column_stack([new, new_own[:, :, j].T / scale]))
+        np.testing.assert_allclose(found[:, j], due, atol=1e-10)
 
 
 @pytest.mark.parametrize("n_own", [0, 1, 2])

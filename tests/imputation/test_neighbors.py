@@ -1,8 +1,10 @@
 """Filling from the nearest training samples; `test_impute.py` compares the nearest with a search by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from _data import complete, with_gaps
+from scipy import sparse
 
 from skfusion import ModalityImputer
 from skfusion.imputation import Neighbors
@@ -25,11 +27,14 @@ def row_of(values, row):
 def test_a_random_pick_is_one_of_the_nearest(seed):
     X, new, order = nearest(4)
     fitted = ModalityImputer(Neighbors(4, pick="random"), random_state=seed).fit(X)
-    filled = fitted.transform({"a": np.repeat(new["a"], 30, axis=0)})
-    found = [row_of(X["b"], row) for row in filled["b"]]
+    others = {"a": new["a"] + 1e-9 * np.arange(60)[:, None]}
+    filled = fitted.transform(others)["b"]
+    found = [row_of(X["b"], row) for row in filled]
     assert set(found) == set(order)
-    again = fitted.transform({"a": np.repeat(new["a"], 30, axis=0)})
-    np.testing.assert_array_equal(again["b"], filled["b"])
+    # It hangs on the sample alone: not on its place, nor on who else is there.
+    np.testing.assert_array_equal(fitted.transform({"a": others["a"][::-1]})["b"][::-1], filled)
+    for row in range(5):
+        np.testing.assert_array_equal(fitted.transform({"a": others["a"][[row]]})["b"][0], filled[row])
 
 
 def test_draws_fall_on_each_of_the_nearest_alike():
@@ -48,11 +53,39 @@ def test_what_one_sample_lacks_is_drawn_from_one_donor():
     assert len(set(b)) > 1
 
 
-def test_the_uncertainty_is_the_spread_of_the_nearest():
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_the_uncertainty_is_the_spread_of_the_nearest(form):
     X, new, order = nearest(5)
-    fitted = ModalityImputer(Neighbors(5), random_state=0).fit(X)
-    found = fitted.uncertainty({"a": new["a"]}, n_samples=400)["b"][0]
-    np.testing.assert_allclose(found, X["b"][order].std(axis=0), rtol=0.15)
+    due, prior = X["b"][order].std(axis=0), X["b"].std(axis=0)
+    fitted = ModalityImputer(Neighbors(5), random_state=0).fit(X | {"b": form(X["b"])})
+    found = fitted.uncertainty({"a": np.vstack([new["a"], np.full((1, 4), np.nan)])})
+    np.testing.assert_allclose(found["b"], [due, prior])
+    np.testing.assert_allclose(found["a"], [np.zeros(4), X["a"].std(axis=0)])
+
+
+def test_texts_and_categories_of_a_sample_with_nothing_are_the_most_frequent():
+    X = {
+        "a": np.arange(4.0)[:, None],
+        "text": ["rare", "often", "other", "often"],
+        "tokens": [["x"], ["y", "z"], ["y", "z"], ["w"]],
+        "person": pd.DataFrame(
+            {"kind": pd.Categorical(["s", "h", "h", "u"]), "size": [1.0, 2, 3, 6], "n": [1, 7, 7, 2]}
+        ),
+    }
+    nothing = {"a": [[np.nan], [3.0]]}
+    filled = ModalityImputer("knn").fit(X).transform(nothing)
+    assert filled["text"].tolist() == ["often", "often"]
+    assert filled["tokens"].tolist() == [["y", "z"], ["w"]]
+    assert filled["person"]["kind"].tolist() == ["h", "u"]
+    assert filled["person"]["size"].tolist() == [3.0, 6.0]
+    assert filled["person"]["n"].tolist() == [7, 2]
+
+
+def test_what_cannot_be_compared_gets_the_most_frequent():
+    X = {"a": np.r_[np.zeros(3), [np.nan] * 3][:, None], "b": np.r_[[np.nan] * 3, np.zeros(3)][:, None]}
+    texts = ["first", "common", "common", None, None, None]
+    filled = ModalityImputer("knn").fit({**X, "text": texts}).transform({"b": [[0.0]]})
+    assert filled["text"].tolist() == ["common"]
 
 
 def test_more_missing_means_a_larger_error():

@@ -20,23 +20,16 @@ from sklearn.model_selection import (
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 
-from skfusion._base import FusionEstimator
 from skfusion._targets import fit_with
 from skfusion.modalities import Modalities, align, check_modalities
+from skfusion.modalities.check import Reader
 
 Fit = TypeVar("Fit")
 
 
-class _Reader(FusionEstimator):
-    """What `check_modalities` asks for: an estimator with `modalities`."""
-
-    def __init__(self, modalities: Any = None) -> None:
-        self.modalities = modalities
-
-
 def read_data(X: Any, y: Any, groups: Any, modalities: Any) -> tuple[Modalities, Any, Any]:
     """Read and check samples, target and groups, once for all candidates."""
-    X = check_modalities(_Reader(modalities), X, y, reset=True)
+    X = check_modalities(Reader(modalities), X, y, reset=True)
     y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
     check_consistent_length(X, y)
     if groups is not None:

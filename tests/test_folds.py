@@ -1,0 +1,55 @@
+"""Folds of the rows that are learnt from, the same for all who make them."""
+
+import numpy as np
+import pytest
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
+
+from skfusion._folds import training_folds
+from skfusion._targets import TrainingSet
+
+TARGET = np.arange(12) % 3
+KEPT = np.r_[1:7, 8:14]
+"""Of 15 rows that came, the first, the seventh and the last were dropped."""
+
+
+def folds(cv, target=TARGET, groups=None, **options):
+    y = np.zeros(15, dtype=int)
+    y[KEPT] = target
+    of_all = None
+    if groups is not None:
+        of_all = np.full(15, groups[0])
+        of_all[KEPT] = groups
+    data = TrainingSet(None, target, None, groups, KEPT)
+    return training_folds(cv, data, target, 15, y, of_all, **options)
+
+
+@pytest.mark.parametrize(("classify", "splitter"), [(True, StratifiedKFold(3)), (False, KFold(3))])
+def test_an_integer_is_stratified_for_classes_alone(classify, splitter):
+    expected = list(splitter.split(TARGET, TARGET))
+    for found, due in zip(folds(3, classify=classify), expected, strict=True):
+        assert [rows.tolist() for rows in found] == [rows.tolist() for rows in due]
+
+
+@pytest.mark.parametrize("classify", [True, False])
+@pytest.mark.parametrize("cv", [None, 4, GroupKFold(4)])
+def test_groups_stay_whole(cv, classify):
+    groups = np.repeat(np.arange(4), 3)
+    found = folds(cv, groups=groups, classify=classify)
+    assert len(found) == 4
+    for train, test in found:
+        assert not set(groups[train]) & set(groups[test])
+
+
+def test_an_integer_is_lowered_by_classes_samples_and_groups():
+    assert len(folds(10, classify=True)) == 4
+    assert len(folds(20, classify=False)) == 12
+    assert len(folds(10, groups=np.arange(12) % 2, classify=False)) == 2
+    with pytest.raises(ValueError, match="n_samples=12 is too few for folds"):
+        folds(5, target=np.arange(12), classify=True)
+
+
+@pytest.mark.parametrize("classify", [True, False])
+def test_given_folds_speak_of_the_rows_that_came(classify):
+    ((train, test),) = folds([(np.arange(10), np.arange(10, 15))], classify=classify)
+    assert KEPT[train].tolist() == [1, 2, 3, 4, 5, 6, 8, 9]
+    assert KEPT[test].tolist() == [10, 11, 12, 13]
