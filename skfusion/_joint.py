@@ -175,7 +175,7 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
         seed = int(rng.randint(np.iinfo(np.int32).max))
         device = resolve_device(self.device)
         with seeded(seed, device):
-            network = self._build_network(self._build_encoders(data, seed))
+            network = self._build_network(*self._build_encoders(data, seed))
             supervised = Supervised(
                 _without_reduction(self.criterion),
                 n_classes=network.n_classes,
@@ -209,8 +209,8 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
                 compile_network=self.compile,
             )
 
-    def _build_encoders(self, data: Any, seed: int) -> dict[str, Any]:
-        """Fit what comes before each encoder, and build it; `pretrained` brings both for what it knows."""
+    def _build_encoders(self, data: Any, seed: int) -> tuple[dict[str, Any], Any]:
+        """Fit what comes before each encoder, and build it; `pretrained` brings both for what it knows, and a trunk."""
         X = data.X
         specs = by_modality("encoders", self.encoders, X.names)
         if shares_encoder(self.encoders):
@@ -235,17 +235,24 @@ class JointFusionBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionE
                 dropout_rate=self.dropout_rate,
                 groups=preprocessor.groups,
             )
-        return encoders
+        if source is None or source.network_.trunk is None:
+            return encoders, None
+        odd = [name for name, encoder in encoders.items() if encoder.n_out != source.n_latent]
+        if odd:
+            raise ValueError(
+                f"the modalities {odd} have tokens {self.n_latent} wide, but the shared encoder of pretrained takes "
+                f"{source.n_latent}; set n_latent={source.n_latent}."
+            )
+        return encoders, copy.deepcopy(source.network_.trunk)
 
-    def _build_network(self, encoders: dict[str, Any]) -> Any:
+    def _build_network(self, encoders: dict[str, Any], trunk: Any) -> Any:
         """Put a fusion and heads behind the encoders."""
         from skfusion.fusion.network import FusionNetwork, head_widths
 
         widths = {name: encoder.n_out for name, encoder in encoders.items()}
         sizes = {"dropout_rate": self.dropout_rate, "n_heads": self.n_heads}
-        trunk = build_trunk(self.encoders, self.n_latent, max(self.n_layers, 1), **sizes)
-        if (trunk is not None) and self.pretrained is not None:
-            raise ValueError("encoders='shared' has one transformer for all, which pretrained does not hand over yet.")
+        if trunk is None:
+            trunk = build_trunk(self.encoders, self.n_latent, max(self.n_layers, 1), **sizes)
         fusion = build_fusion(self.fusion, widths, self.n_latent, n_fusion_layers=self.n_fusion_layers, **sizes)
         if self.fill_missing is not None and getattr(fusion, "fills_missing", False):
             raise ValueError(

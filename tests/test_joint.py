@@ -824,6 +824,21 @@ def test_a_frozen_pretrained_network_gives_encoders_and_scaling_and_stays_as_it_
     assert start["encoders.1.layers.1.weight"].shape == (16, 3)
 
 
+def test_a_pretrained_shared_encoder_is_handed_over():
+    X, y = two_classes()
+    source = classifier(encoders="shared", fusion="early_concat", max_epochs=2).fit({"a": X["a"]}, y)
+    before = copy.deepcopy(source.network_.trunk.state_dict())
+    frozen = {"pretrained": FrozenEstimator(source), "fusion": "early_concat", "encoders": "shared"}
+    model = classifier(**frozen, lr=1e-9, weight_decay=0.0, max_epochs=1).fit(X, y)
+    for name, tensor in model.network_.trunk.state_dict().items():
+        torch.testing.assert_close(tensor, before[name])
+    assert model.network_.trunk is not source.network_.trunk
+    with pytest.raises(
+        ValueError, match=r"modalities \['b'\] have tokens 12 wide, but the shared .* takes 8; set n_lat"
+    ):
+        classifier(**frozen, n_latent=12).fit(X, y)
+
+
 def test_a_pretrained_network_that_is_not_frozen_is_fitted_again_on_the_training_data():
     X, y = two_classes()
     source = another_fit(X, y)
