@@ -121,7 +121,9 @@ def train(
         What stands beside it.
     """
     averages = [copy.deepcopy(module).requires_grad_(False) for module in modules]
-    optimizers = [torch.optim.Adam(module.parameters(), lr=lr, betas=betas) for module, lr in zip(modules, lrs)]
+    weights = [list(module.parameters()) for module in modules]
+    kept: list[list[Tensor]] = [list(average.parameters()) for average in averages]
+    optimizers = [torch.optim.Adam(own, lr=lr, betas=betas) for own, lr in zip(weights, lrs)]
     schedulers = [torch.optim.lr_scheduler.CosineAnnealingLR(o, max_steps) for o in optimizers]
     batch_size = min(batch_size, len(table))
     order = torch.randperm(len(table), device=table.device)
@@ -132,16 +134,16 @@ def train(
         rows = order[start : start + batch_size]
         start += batch_size
         losses = step(table[rows], present[rows])
-        for module, optimizer, scheduler in zip(modules, optimizers, schedulers):
+        for own, optimizer, scheduler in zip(weights, optimizers, schedulers):
             loss = next(losses)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward(inputs=list(module.parameters()))
-            nn.utils.clip_grad_norm_(module.parameters(), 10.0)
+            loss.backward(inputs=own)
+            nn.utils.clip_grad_norm_(own, 10.0)
             optimizer.step()
             scheduler.step()
         keep = min(0.999, (1 + number) / (10 + number))
-        for average, module in zip(averages, modules):
-            torch._foreach_lerp_(list(average.parameters()), [p.data for p in module.parameters()], 1 - keep)
+        for average, own in zip(kept, weights):
+            torch._foreach_lerp_(average, [p.data for p in own], 1 - keep)
     return averages
 
 
