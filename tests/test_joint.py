@@ -227,6 +227,15 @@ def test_modality_dropout_makes_the_modality_useful_that_would_be_left_aside(fus
     assert score[0.5] > 0.95
 
 
+@pytest.mark.parametrize("plan", ["curriculum", {"a": 0.5}])
+def test_a_plan_helps_the_modality_that_stands_alone_and_costs_little(plan):
+    (X, y), (new, truth) = one_is_easy(400, 0), one_is_easy(500, 1)
+    options = {"n_hidden": 32, "n_latent": 16, "max_epochs": 30}
+    plain, dropped = (classifier(modality_dropout=rate, **options).fit(X, y) for rate in (0.0, plan))
+    assert dropped.score({"b": new["b"]}, truth) > plain.score({"b": new["b"]}, truth) + 0.05
+    assert dropped.score(new, truth) > plain.score(new, truth) - 0.02
+
+
 # Encoders by kind
 
 

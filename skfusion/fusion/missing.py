@@ -20,8 +20,7 @@ class StandIn(nn.Module):
     ) -> tuple[dict[str, Tokens], Tensor, dict[str, Tensor]]:
         """Return the tokens (B, T, D), who has what or a stand-in for it (B, M), and losses."""
         somebody = present.any(1, keepdim=True)  # (B, 1)
-        pooled = [masked_mean(Tokens(t.values, t.mask & present[:, m : m + 1])) for m, t in enumerate(tokens.values())]
-        stand_ins, losses = self.stand_ins(pooled, present)
+        stand_ins, losses = self.stand_ins(tokens, present)
         filled = {}
         for m, (name, t) in enumerate(tokens.items()):
             gone = somebody & ~present[:, m : m + 1]  # (B, 1)
@@ -31,8 +30,8 @@ class StandIn(nn.Module):
             filled[name] = Tokens(values, torch.where(gone, first, t.mask))
         return filled, somebody.expand_as(present), losses
 
-    def stand_ins(self, pooled: list[Tensor], present: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Return M stand-ins (B, D_m) from the mean tokens M x (B, D_m), zero where missing, and losses."""
+    def stand_ins(self, tokens: dict[str, Tokens], present: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Return M stand-ins (B, D_m), and losses."""
         raise NotImplementedError
 
 
@@ -58,7 +57,7 @@ class MissingTokens(StandIn):
         self.own = nn.ParameterList(nn.Parameter(0.02 * torch.randn(width)) for width in widths.values())
         self.given = nn.ParameterList(nn.Parameter(0.02 * torch.randn(n, width)) for width in widths.values())
 
-    def stand_ins(self, pooled: list[Tensor], present: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
+    def stand_ins(self, tokens: dict[str, Tokens], present: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Look nothing of the values up, only who has what."""
         there = present.to(self.own[0].dtype)
         return [own + there @ given for own, given in zip(self.own, self.given)], {}
@@ -98,8 +97,9 @@ class Priors(StandIn):
             self.register_buffer(f"centres{m}", torch.zeros(n_centres, width))
             self.register_buffer(f"counts{m}", torch.zeros(n_centres))
 
-    def stand_ins(self, pooled: list[Tensor], present: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Weigh the centres of each modality by the others."""
+    def stand_ins(self, tokens: dict[str, Tokens], present: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Weigh the centres of each modality by the mean tokens of the others."""
+        pooled = [masked_mean(Tokens(t.values, t.mask & present[:, m : m + 1])) for m, t in enumerate(tokens.values())]
         found, apart, known = [], [], []
         for m, (own, weigh) in enumerate(zip(pooled, self.weigh)):
             others = [torch.zeros_like(e) if k == m else e for k, e in enumerate(pooled)]
