@@ -41,6 +41,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/training_loop.py
 	$(BIN)/python benchmarks/late_fusion.py
 	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/fusion_steps.py
+	$(BIN)/python benchmarks/conformal.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix-only .

@@ -1,7 +1,7 @@
 """Handwritten digits with modalities missing at random, at fit and at predict: every imputer and every fusion.
 
-Each of the six modalities is missing for a share of the samples (MCAR, one kept), the same share and masks in training
-and test, the same masks and folds for all: StratifiedKFold(5, shuffle=True) with seeds 0, 1 and 2. Modalities are
+Each of the six modalities is missing for a share of the samples (MCAR, one kept), the same share in training
+and test, the same slots and folds for all: StratifiedKFold(5, shuffle=True) with seeds 0, 1 and 2. Modalities are
 standardised first by what was observed in training, so that filling with zero is filling with the training mean.
 Imputers are compared under logistic regression and under the default JointFusionClassifier; models that take missing
 modalities as they are stand below. Differences are paired, with intervals of the corrected resampled t-test.
