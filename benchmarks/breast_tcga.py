@@ -3,9 +3,10 @@
 Takes an npz with ``mrna_train``, ``mirna_train``, ``protein_train``, ``y_train``, and ``mrna_test``, ``mirna_test``,
 ``y_test``. In stratified 5-fold cross-validation over the training samples, protein is taken from each test fold; the
 same model, trained without protein at all, is what each is compared with. Due is that protein in training costs no more
-than a point of accuracy, and that predictions differ, so that it is not just left out. Imputers fill protein before the
-classifier of early fusion, which by itself fills the mean. The test samples, which really have no protein, are
-predicted once, by the same defaults.
+than a point of accuracy, and in early and joint fusion that predictions differ, so that it is not just left out. Late
+fusion predicts by a final estimator of the modalities present, so there they are the same. Imputers fill protein
+before the classifier of early fusion, which by itself fills what its extractors give. The test samples, which really
+have no protein, are predicted once, by the same defaults.
 
     python benchmarks/breast_tcga.py breast_tcga.npz --repeats 10 --n-jobs 2
 """

@@ -1,25 +1,36 @@
-"""How late fusion puts base predictions together: averages over those present, and the features of a learned one."""
+"""How late fusion puts base predictions together: averages over those present, and final estimators a pattern."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
+from scipy import sparse
 from scipy.optimize import nnls
+from sklearn.base import clone
 
+from skfusion._targets import fit_with
+from skfusion.modalities.patterns import Pattern, by_pattern
+
+FEWEST = 20
+"""Samples from which on a missing pattern has a final estimator of its own."""
 AVERAGES = ("mean", "weighted", "vote", "product")
+_LEAST = 1e-3
+"""Of a probability in a product: where trees say 0, they mean that they have not seen it, and are not to forbid it."""
 
 
 def combine(method: str, predictions: Any, weights: Any) -> Any:
     """Combine predictions (n_bases, n_samples, n_outputs), NaN where a base has none, to (n_samples, n_outputs).
 
-    "mean" and "weighted" average, "vote" counts most probable classes, "product" multiplies and normalises. A sample
-    without any prediction comes out as NaN.
+    "mean" and "weighted" average, "vote" counts most probable classes, "product" multiplies, with at least .001 for
+    each, and normalises. A sample without any prediction comes out as NaN.
     """
     there = ~np.isnan(predictions[:, :, :1])  # (bases, n, 1)
     if method == "vote":
         winners = np.nan_to_num(predictions, nan=-1).argmax(axis=2)[:, :, None] == np.arange(predictions.shape[2])
         predictions = winners.astype(np.float64)
     if method == "product":
-        logs = np.where(there, np.log(np.maximum(predictions, np.finfo(np.float64).tiny)), 0).sum(axis=0)
+        logs = np.where(there, np.log(np.maximum(predictions, _LEAST)), 0).sum(axis=0)
         out = np.exp(logs - logs.max(axis=1, keepdims=True))
         out /= out.sum(axis=1, keepdims=True)
     else:
@@ -46,3 +57,67 @@ def fit_weights(method: str, predictions: Any, target: Any, sample_weight: Any =
     scale = 1.0 if sample_weight is None else np.sqrt(sample_weight)[:, None]
     weights, _ = nnls((filled * scale).reshape(n_bases, -1).T, (target * scale).ravel())
     return weights / weights.sum() if weights.sum() > 0 else equal
+
+
+class PatternFinals:
+    """Final estimators, one for each missing pattern, to which the modalities that are missing say nothing.
+
+    Each learns from all samples that have any of the pattern's modalities, with zeros for all that is about others: the
+    width stays, so that any estimator can follow. Patterns of training are fitted with it, others whenever they are
+    asked for. Where samples or classes are too few, the final estimator of complete samples stays in charge.
+
+    Parameters
+    ----------
+    whole : estimator
+        The final estimator of complete samples, fitted.
+    owners : ndarray of int, (n_features,)
+        The modality that each feature is about.
+    seed : int
+        For estimators that draw and bring no seed, so that each fit of a pattern gives the same.
+    classify : bool
+        Whether all classes are to be among the samples of a pattern.
+    """
+
+    def __init__(self, whole: Any, owners: Any, seed: int, classify: bool) -> None:
+        self.whole, self.owners, self.seed, self.classify = whole, owners, seed, classify
+
+    def fit(self, features: Any, target: Any, weights: Any, present: Any, n_jobs: Any) -> None:
+        """Keep the features (n_samples, n_features) of training, and fit the patterns in `present`."""
+        self.features, self.target, self.weights, self.present = features, target, weights, present
+        patterns = [pattern for pattern, _ in by_pattern(present) if any(pattern) and not all(pattern)]
+        self.fitted = dict(zip(patterns, Parallel(n_jobs=n_jobs)(delayed(self._fit)(p) for p in patterns)))
+
+    def ask(self, features: Any, present: Any, method: str) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield, a pattern, its rows, the final estimator that knows it, and what `method` says of them."""
+        for pattern, rows in by_pattern(present):
+            if not any(pattern):
+                continue
+            own = features if len(rows) == len(present) else features[rows]
+            final = self._of(pattern)
+            if final is None:
+                yield rows, self.whole, getattr(self.whole, method)(own)
+            else:
+                yield rows, final, getattr(final, method)(self._blind(own, pattern))
+
+    def _of(self, pattern: Pattern) -> Any:
+        """Return the final estimator of a pattern; None stands for that of complete samples."""
+        if all(pattern):
+            return None
+        return self.fitted[pattern] if pattern in self.fitted else self._fit(pattern)
+
+    def _fit(self, pattern: Pattern) -> Any:
+        """Fit the final estimator of a pattern; None where too little is known of it."""
+        rows = np.flatnonzero(self.present[:, np.array(pattern)].any(axis=1))
+        target = self.target[rows]
+        if len(rows) < FEWEST or (self.classify and len(np.unique(target)) < len(np.unique(self.target))):
+            return None
+        final = clone(self.whole)
+        unset = [k for k, v in final.get_params().items() if k.split("__")[-1] == "random_state" and v is None]
+        final.set_params(**dict.fromkeys(unset, self.seed))
+        weights = None if self.weights is None else self.weights[rows]
+        return fit_with(final, self._blind(self.features[rows], pattern), target, sample_weight=weights)
+
+    def _blind(self, features: Any, pattern: Pattern) -> Any:
+        """Return features (n, n_features) with zeros for what is about modalities that the pattern lacks."""
+        keep = np.array(pattern)[self.owners]
+        return features @ sparse.diags_array(keep * 1.0) if sparse.issparse(features) else np.where(keep, features, 0.0)

@@ -42,6 +42,11 @@ class Base:
         single = self.method == "predict" or (self.method == "decision_function" and self.n_classes == 2)
         return 1 if single else self.n_classes
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether the predictions are probabilities of two classes, of which one says it all."""
+        return self.method == "predict_proba" and self.n_columns == 2
+
     def fit(self, rows: Any, y: Any, weights: Any) -> "Base":
         """Return a fitted copy."""
         if self.n_classes and len(np.unique(y)) < 2:

@@ -6,13 +6,16 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import svds
-from sklearn.base import TransformerMixin
+from sklearn.base import TransformerMixin, clone
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
-from skfusion._build import by_modality, fit_embedding
+from skfusion._build import by_modality, fit_embedding, resolve
 from skfusion._compat import check_feature_names_in, options
 from skfusion._targets import drop_empty
+from skfusion.imputation import STRATEGIES
+from skfusion.imputation.strategy import Settings, Strategy
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.check import SINGLE
 from skfusion.preprocessing import WIDE, side_by_side, to_dense
@@ -41,17 +44,23 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
         wide modality does not drown a narrow one [2]_.
     add_indicator : bool, default=False
         Append a column a modality that is 1 where it is missing.
+    fill_missing : str or Strategy, default="mean"
+        What fills a missing modality under "concat" and a callable: its training mean, or a strategy of
+        `ModalityImputer`, by name or as an instance, which fills what the extractors give from that of the modalities
+        present. "factor" costs little, and does well where modalities go together.
     device : str or torch.device, default="auto"
         Where torch extractors run.
     random_state : int, RandomState or None, default=None
-        For extractors that draw.
+        For extractors and strategies that draw.
 
     Attributes
     ----------
     transformers_ : dict
         What was fitted, a modality.
     means_ : dict of ndarray
-        The training mean of each modality's table, which fills a missing one under "concat".
+        The training mean of each modality's table.
+    filler_ : Strategy or None
+        The fitted strategy; None where means fill.
     weights_ : dict of float
         Factor of each modality.
     modality_names_in_, n_features_by_modality_, n_features_in_
@@ -59,9 +68,9 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
 
     Notes
     -----
-    A missing modality is filled with its training mean under "concat" and a callable, and left out of the others, whose
-    weights are renormalised over those present. Missing rows of CSR wider than 512 columns stay empty, since their mean
-    is dense. CSR in all modalities gives CSR.
+    A missing modality is filled under "concat" and a callable, and left out of the others, whose weights are
+    renormalised over those present. Missing rows of CSR wider than 512 columns stay empty, since what fills them would
+    be dense; nor do strategies fill other modalities from these. CSR in all modalities gives CSR.
 
     References
     ----------
@@ -83,6 +92,7 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
         "method": [options("concat", "sum", "mean", "max", "product"), callable],
         "weights": [options("block"), "array-like", dict, None],
         "add_indicator": ["boolean"],
+        "fill_missing": [str, Strategy],
         "random_state": ["random_state"],
     }
 
@@ -94,6 +104,7 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
         modalities: Any = None,
         weights: Any = None,
         add_indicator: bool = False,
+        fill_missing: Any = "mean",
         device: Any = "auto",
         random_state: Any = None,
     ) -> None:
@@ -102,6 +113,7 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
         self.modalities = modalities
         self.weights = weights
         self.add_indicator = add_indicator
+        self.fill_missing = fill_missing
         self.device = device
         self.random_state = random_state
 
@@ -140,6 +152,7 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
                 "or transformers that bring them to one width."
             )
         self.weights_ = self._find_weights(tables, X.present)
+        self.filler_ = self._fit_filler(tables, X.present)
         fused = self._combine(tables, X.present)
         self._n_features_out, self._gives_csr = fused.shape[1], sparse.issparse(fused)
         return self
@@ -193,10 +206,25 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
             found = dict(zip(names, self.weights))
         return {name: float(weight) for name, weight in found.items()}
 
+    def _fit_filler(self, tables: dict[str, Any], present: Any) -> Any:
+        """Return a fitted strategy that fills tables from one another; None where the mean is all that fills."""
+        strategy = self.fill_missing
+        strategy = resolve("fill_missing", strategy, STRATEGIES)() if isinstance(strategy, str) else clone(strategy)
+        known = _fillable(tables, present)
+        if self.fill_missing == "mean" or not self._fills or len(known.names) < 2:
+            return None
+        strategy._validate_params()
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        rows = np.flatnonzero(known.present.any(axis=1))
+        return strategy.fit(known if len(rows) == len(known) else known[rows], known.names, Settings(seed, self.device))
+
+    @property
+    def _fills(self) -> bool:
+        """Whether a missing modality is filled; else it is left out."""
+        return callable(self.method) or self.method == "concat"
+
     def _combine(self, tables: dict[str, Any], present: Any) -> Any:
-        filled = {
-            name: self._fill(table, present[:, column], name) for column, (name, table) in enumerate(tables.items())
-        }
+        filled = self._fill(tables, present)
         if callable(self.method):
             fused = self.method({name: to_dense(table) for name, table in filled.items()})
         elif self.method == "concat":
@@ -211,23 +239,20 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
             fused = side_by_side([fused, sparse.csr_matrix(missing) if sparse.issparse(fused) else missing])
         return fused
 
-    def _fill(self, table: Any, present: Any, name: str) -> Any:
-        """Missing rows of a modality's table by the training mean, the rest times its weight."""
-        weight = self.weights_[name] if callable(self.method) or self.method == "concat" else 1.0
-        if not present.all():
-            mean = self.means_[name]
-            if sparse.issparse(table):
-                if table.shape[1] <= WIDE:
-                    gone = np.flatnonzero(~present)
-                    rows = sparse.csr_matrix(np.broadcast_to(mean, (len(gone), len(mean))))
-                    ones = np.ones(len(gone))
-                    table = (
-                        table
-                        + sparse.csr_matrix((ones, (gone, np.arange(len(gone)))), (len(present), len(gone))) @ rows
-                    )
-            else:
-                table = np.where(present[:, None], table, mean)
-        return table if weight == 1.0 else table * weight
+    def _fill(self, tables: dict[str, Any], present: Any) -> dict[str, Any]:
+        """Missing rows of all tables filled, each table times its weight."""
+        known = None if self.filler_ is None or present.all() else _fillable(tables, present)
+        out = {}
+        for column, (name, table) in enumerate(tables.items()):
+            gone, weight = np.flatnonzero(~present[:, column]), self.weights_[name] if self._fills else 1.0
+            if len(gone) and not _is_wide(table):
+                if known is not None and name in known.names:
+                    rows = to_dense(self.filler_.fill(known[gone], name))
+                else:
+                    rows = np.broadcast_to(self.means_[name], (len(gone), table.shape[1]))
+                table = _put(table, gone, rows)
+            out[name] = table if weight == 1.0 else table * weight
+        return out
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """Return the names of the columns of the fused table.
@@ -272,6 +297,29 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
         except (AttributeError, ValueError, TypeError):
             columns = []
         return columns if len(columns) == width else [str(i) for i in range(width)]
+
+
+def _is_wide(table: Any) -> bool:
+    """Whether rows of a table stay empty, since filled they would take the memory that CSR saves."""
+    return sparse.issparse(table) and table.shape[1] > WIDE
+
+
+def _fillable(tables: dict[str, Any], present: Any) -> Modalities:
+    """Return the tables that fill one another."""
+    names = [name for name, table in tables.items() if not _is_wide(table) and table.shape[1]]
+    columns = [list(tables).index(name) for name in names]
+    return Modalities._of({name: tables[name] for name in names}, dict.fromkeys(names), present[:, columns], None)
+
+
+def _put(table: Any, where: Any, rows: Any) -> Any:
+    """Return a table (n, D) with `rows` (n_where, D) in the place of empty ones."""
+    if sparse.issparse(table):
+        ones = np.ones(len(where))
+        scatter = sparse.csr_matrix((ones, (where, np.arange(len(where)))), (table.shape[0], len(where)))
+        return table + scatter @ sparse.csr_matrix(rows)
+    out = table.astype(np.result_type(table, rows))
+    out[where] = rows
+    return out
 
 
 def _reduce(method: str, tables: list[Any], present: Any, weights: Any) -> Any:

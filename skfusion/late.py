@@ -2,7 +2,7 @@
 
 import numbers
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
 from skfusion._build import by_modality, training_rows
-from skfusion._combine import AVERAGES, combine, fit_weights
+from skfusion._combine import AVERAGES, PatternFinals, combine, fit_weights
 from skfusion._compat import HasMethods, options
 from skfusion._folds import training_folds
 from skfusion._stacking import (
@@ -179,20 +179,22 @@ class _LateFusion(FusionEstimator):
         self._fills = [MeanFill().fit(p[covered]) for p in out_of_fold]
         self._indicated = np.flatnonzero(~X.present.all(axis=0))
         self._passed = EarlyFusionTransformer().fit(X) if self.passthrough else None
-        features = self._features(X, out_of_fold)
+        features, present = self._features(X, out_of_fold), X.present
         if not covered.all():
-            features, target = features[covered], target[covered]
+            features, target, present = features[covered], target[covered], present[covered]
             weights = None if weights is None else weights[covered]
         final = self._default_final() if self.final_estimator is None else clone(self.final_estimator)
         self.final_estimator_ = fit_with(final, features, target, sample_weight=weights)
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        self._finals = PatternFinals(self.final_estimator_, self._owners(X), seed, self._is_classifier)
+        self._finals.fit(features, target, weights, present, self.n_jobs)
 
     def _features(self, X: Modalities, predictions: list[Any]) -> Any:
         """Lay base predictions, who lacks what, and with passthrough the values side by side."""
         columns = []
         for base, fill, prediction in zip(self._bases, self._fills, predictions):
             filled = fill.transform(prediction)
-            binary = base.method == "predict_proba" and filled.shape[1] == 2
-            columns.append(filled[:, 1:] if binary else filled)
+            columns.append(filled[:, 1:] if base.is_binary else filled)
         if len(self._indicated):
             columns.append((~X.present[:, self._indicated]).astype(np.float64))
         if self._passed is None:
@@ -201,6 +203,18 @@ class _LateFusion(FusionEstimator):
         if sparse.issparse(table):
             return sparse.hstack([*columns, table], format="csr")
         return np.hstack([*columns, table])
+
+    def _owners(self, X: Modalities) -> Any:
+        """Return the position of the modality that each column of `_features` is about."""
+        of_bases = [(base.modality, base.n_columns - base.is_binary) for base in self._bases]
+        of_values = [] if self._passed is None else list(self._passed.widths_.items())
+        about = [[X.names.index(name)] * width for name, width in of_bases]
+        values = [[X.names.index(name)] * width for name, width in of_values]
+        return np.concatenate([*about, self._indicated, *values]).astype(np.intp)
+
+    def _ask_final(self, X: Modalities, predictions: list[Any], method: str) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield, a missing pattern, its rows, the final estimator that knows it, and what that says of them."""
+        return self._finals.ask(self._features(X, predictions), X.present, method)
 
     @property
     def _bases(self) -> list[Base]:
@@ -247,7 +261,10 @@ class LateFusionStacker(ClassifierMixin, _LateFusion):
     """Stacking by modality: each has its own classifiers, whose out-of-fold predictions a final estimator combines.
 
     Base classifiers see the rows that have their modality. The final estimator learns from predictions for samples that
-    the base had not seen [1]_; for a missing modality it gets the mean prediction and a column that says so.
+    the base had not seen [1]_; for a missing modality it gets the mean prediction and a column that says so. Samples
+    that lack modalities have a final estimator of their own for each missing pattern, which learns from the modalities
+    present alone, and from all training samples that have one of these [2]_. A pattern that training never met is
+    fitted whenever it is predicted; one with few samples is left to the final estimator of complete ones.
 
     Parameters
     ----------
@@ -267,7 +284,7 @@ class LateFusionStacker(ClassifierMixin, _LateFusion):
     stack_method : {"auto", "predict_proba", "decision_function", "predict"}, default="auto"
         What of a base is stacked; "auto" takes the first of these that it has.
     passthrough : bool, default=False
-        The final estimator sees the values as well.
+        The final estimator sees the values as well; the fitted stacker holds those of training.
     n_jobs : int or None, default=None
         All (modality, estimator, fold) fits run in one flat `joblib.Parallel`.
     scale : bool, default=True
@@ -282,7 +299,7 @@ class LateFusionStacker(ClassifierMixin, _LateFusion):
     estimators_ : dict of str to estimator
         ``modality__name`` to the classifier fitted on all samples that have the modality.
     final_estimator_ : estimator or str
-        The fitted final estimator, or the name of the average.
+        The final estimator of complete samples, fitted on all, or the name of the average.
     base_weights_ : ndarray of shape (n_bases,)
         Weights of the bases, where the final estimator is an average.
     oof_predictions_ : dict of str to ndarray (n_samples, n_columns)
@@ -297,6 +314,8 @@ class LateFusionStacker(ClassifierMixin, _LateFusion):
     References
     ----------
     .. [1] Wolpert, "Stacked generalization", Neural Networks 5, 1992.
+    .. [2] Saar-Tsechansky and Provost, "Handling missing values when applying classification models", Journal of
+       Machine Learning Research 8, 2007.
 
     Examples
     --------
@@ -368,8 +387,8 @@ class LateFusionStacker(ClassifierMixin, _LateFusion):
             out = combine(str(self.final_estimator_), np.stack(predictions), self.base_weights_)
         else:
             out = np.zeros((len(X), len(self.classes_)))
-            found = self.final_estimator_.predict_proba(self._features(X, predictions))
-            out[:, self.final_estimator_.classes_] = found
+            for rows, final, found in self._ask_final(X, predictions, "predict_proba"):
+                out[np.ix_(rows, final.classes_)] = found
         out[empty] = self._prior
         return out
 
@@ -378,9 +397,10 @@ class LateFusionStacker(ClassifierMixin, _LateFusion):
         check_is_fitted(self)
         if self._is_constant or self._averages:
             return self.classes_[self.predict_proba(X).argmax(axis=1)]
-        X, empty = self._predictable(X)
-        codes = self.final_estimator_.predict(self._features(X, self._base_predictions(X)))
-        codes[empty] = self._prior.argmax()
+        X, _ = self._predictable(X)
+        codes = np.full(len(X), self._prior.argmax())
+        for rows, _, found in self._ask_final(X, self._base_predictions(X), "predict"):
+            codes[rows] = found
         return self.classes_[codes]
 
     def _learn_target(self, y: Any, sample_weight: Any) -> Any:
@@ -437,7 +457,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     stack_method : {"auto", "predict"}, default="auto"
         Regressors have predictions alone.
     passthrough : bool, default=False
-        The final estimator sees the values as well.
+        The final estimator sees the values as well; the fitted stacker holds those of training.
     n_jobs : int or None, default=None
         All (modality, estimator, fold) fits run in one flat `joblib.Parallel`.
     scale : bool, default=True
@@ -452,7 +472,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     estimators_ : dict of str to estimator
         ``modality__name`` to the regressor fitted on all samples that have the modality.
     final_estimator_ : estimator or str
-        The fitted final estimator, or the name of the average.
+        The final estimator of complete samples, fitted on all, or the name of the average.
     oof_predictions_ : dict of str to ndarray (n_samples, 1)
         Out-of-fold predictions of each base; NaN where its modality is missing.
     oof_scores_ : Series
@@ -517,7 +537,9 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         if self._averages:
             out = combine(str(self.final_estimator_), np.stack(predictions), self.base_weights_)[:, 0]
         else:
-            out = self.final_estimator_.predict(self._features(X, predictions))
+            out = np.empty(len(X))
+            for rows, _, found in self._ask_final(X, predictions, "predict"):
+                out[rows] = found
         out[empty] = self._prior
         return out
 

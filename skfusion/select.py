@@ -99,7 +99,7 @@ class FusionClassifier(ClassifierMixin, _Fusion):
         Which part is fitted.
     early : classifier, default=None
         A classifier that takes `X`. None is a Pipeline ("fusion", "model") of `EarlyFusionTransformer` with
-        ``transformers="auto"`` and logistic regression.
+        ``transformers="auto"`` and ``fill_missing="factor"``, and logistic regression.
     joint : classifier, default=None
         None is `JointFusionClassifier()`.
     late : classifier, default=None
@@ -168,7 +168,7 @@ class FusionClassifier(ClassifierMixin, _Fusion):
             return JointFusionClassifier()
         if name == "late":
             return LateFusionStacker()
-        fusion = EarlyFusionTransformer(transformers="auto")
+        fusion = EarlyFusionTransformer(transformers="auto", fill_missing="factor")
         return Pipeline([("fusion", fusion), ("model", LogisticRegression(max_iter=1000))])
 
     def _learn_prior(self, y: Any, sample_weight: Any) -> None:
@@ -219,7 +219,7 @@ class FusionRegressor(RegressorMixin, _Fusion):
         Which part is fitted.
     early : regressor, default=None
         A regressor that takes `X`. None is a Pipeline ("fusion", "model") of `EarlyFusionTransformer` with
-        ``transformers="auto"`` and ridge regression.
+        ``transformers="auto"`` and ``fill_missing="factor"``, and ridge regression.
     joint : regressor, default=None
         None is `JointFusionRegressor()`.
     late : regressor, default=None
@@ -284,7 +284,7 @@ class FusionRegressor(RegressorMixin, _Fusion):
             return JointFusionRegressor()
         if name == "late":
             return LateFusionRegressor()
-        fusion = EarlyFusionTransformer(transformers="auto")
+        fusion = EarlyFusionTransformer(transformers="auto", fill_missing="factor")
         return Pipeline([("fusion", fusion), ("model", RidgeCV(np.logspace(-2, 4, 7)))])
 
     def _learn_prior(self, y: Any, sample_weight: Any) -> None:

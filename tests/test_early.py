@@ -17,8 +17,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from skfusion import EarlyFusionTransformer, JointFusionRegressor, Modalities
+from skfusion import EarlyFusionTransformer, JointFusionRegressor, Modalities, ModalityImputer
 from skfusion.extractors import Autoencoder, FrozenModule
+from skfusion.imputation import Factor, Linear
 
 SINGLE_NAN = pytest.mark.filterwarnings("ignore:single values are missing")
 
@@ -122,6 +123,98 @@ def test_a_missing_modality_is_filled_with_the_mean_of_training_not_of_the_sampl
     fitted = EarlyFusionTransformer().fit({"a": A[:3], "b": B[:3]})
     found = fitted.transform({"a": np.full((2, 2), 100.0), "b": np.array([[1e3, 1e3], [np.nan, np.nan]])})
     np.testing.assert_allclose(found, [[100, 100, 1e3, 1e3], [100, 100, *MEAN_B]])
+
+
+# Missing modalities filled from those present
+
+
+def related(n_samples=60, seed=0):
+    """Three modalities of one latent value; in training some samples lack the second or the third."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(n_samples, 1))
+    X = {
+        name: z @ np.ones((1, width)) + 0.1 * rng.normal(size=(n_samples, width))
+        for name, width in zip("abc", (2, 3, 4))
+    }
+    X["b"][::4], X["c"][1::4] = np.nan, np.nan
+    return X
+
+
+@pytest.mark.parametrize("strategy", ["factor", "linear", "knn", Factor(1), Linear(alpha=0)])
+def test_a_strategy_fills_what_the_imputer_would_fill(strategy):
+    X, new = related(), related(20, seed=1)
+    imputer = ModalityImputer(strategy, random_state=0, output="array").fit(X)
+    fusion = EarlyFusionTransformer(fill_missing=strategy, random_state=0).fit(X)
+    for samples in (X, new, {"b": new["b"]}):
+        np.testing.assert_allclose(fusion.transform(samples), imputer.transform(samples), atol=1e-12)
+    assert not hasattr(strategy, "targets_")
+
+
+def test_a_modality_that_training_never_lacked_is_filled_from_the_others():
+    a = np.arange(20.0)[:, None]
+    fusion = EarlyFusionTransformer(fill_missing=Linear(alpha=0)).fit({"a": a, "b": np.c_[10 * a, 1 - a]})
+    np.testing.assert_allclose(fusion.transform({"a": [[3.0], [30.0]]}), [[3, 30, -2], [30, 300, -29]])
+
+
+def test_what_is_filled_is_what_the_extractors_give_and_is_weighted_as_if_it_had_been_there():
+    X = related()
+    extractors = {"b": make_pipeline(StandardScaler(), PCA(1))}
+    plain = EarlyFusionTransformer(transformers=extractors, fill_missing="factor").fit(X)
+    twice = EarlyFusionTransformer(transformers=extractors, fill_missing="factor", weights={"b": 2}).fit(X)
+    found, weighted = plain.transform(X), twice.transform(X)
+    assert found.shape == (60, 2 + 1 + 4)
+    assert abs(np.corrcoef(found[::4, 2], X["a"][::4].mean(axis=1))[0, 1]) > 0.98
+    np.testing.assert_allclose(weighted, found * [1, 1, 2, 1, 1, 1, 1])
+
+
+def test_complete_samples_are_the_same_to_the_bit_however_others_are_filled():
+    X, whole = related(), tables(10, (2, 3, 4))
+    mean, factor = (EarlyFusionTransformer(fill_missing=fill).fit(X).transform(whole) for fill in ("mean", "factor"))
+    np.testing.assert_array_equal(mean, factor)
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [({}, "a"), ({"method": "mean", "transformers": PCA(1)}, "abc"), ({"fill_missing": "mean"}, "abc")],
+)
+def test_no_strategy_is_fitted_where_it_has_nothing_to_do(options, names):
+    X = {name: values for name, values in related().items() if name in names}
+    options = {"fill_missing": "factor", **options}
+    fusion = EarlyFusionTransformer(**options).fit(X)
+    assert fusion.filler_ is None
+    by_mean = EarlyFusionTransformer(**{**options, "fill_missing": "mean"}).fit(X)
+    np.testing.assert_array_equal(fusion.transform(X), by_mean.transform(X))
+
+
+def test_wide_csr_is_neither_filled_nor_filled_from():
+    X = {**related(), "wide": csr(60, 600, 0.05)}
+    present = {"wide": np.arange(60) % 5 > 0}
+    with_wide = (
+        EarlyFusionTransformer(fill_missing="factor")
+        .fit(Modalities(X, present=present))
+        .transform(Modalities(X, present=present))
+    )
+    alone = EarlyFusionTransformer(fill_missing="factor").fit(related()).transform(related())
+    np.testing.assert_array_equal(with_wide[:, :9].toarray(), alone)
+    assert with_wide[:, 9:][::5].nnz == 0
+
+
+def test_narrow_csr_is_filled_like_any_table():
+    X = related()
+    X["b"] = np.nan_to_num(X["b"])
+    present = {"b": np.arange(60) % 4 > 0}
+    dense, sparse_ = (
+        EarlyFusionTransformer(fill_missing="factor").fit_transform(Modalities({**X, "b": b}, present=present))
+        for b in (X["b"], sparse.csr_matrix(X["b"]))
+    )
+    np.testing.assert_allclose(sparse_, dense, atol=1e-8)
+
+
+@pytest.mark.parametrize("fill", ["average", None])
+def test_an_unknown_strategy_raises_those_that_exist(fill):
+    match = "fill_missing is 'average'; due is one of .*'factor'" if fill else "'fill_missing' parameter .*must be"
+    with pytest.raises(ValueError, match=match):
+        EarlyFusionTransformer(fill_missing=fill).fit(related())
 
 
 @pytest.mark.parametrize("method", ["sum", "mean", "max", "product"])

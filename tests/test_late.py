@@ -1,5 +1,7 @@
 """What is special to late fusion: stacking by modality, on predictions for samples that a base had not seen."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -243,7 +245,7 @@ def base_predictions(model, X):
 AVERAGES = {
     "mean": lambda p: p.mean(axis=0),
     "vote": lambda p: np.eye(3)[p.argmax(axis=2)].mean(axis=0),
-    "product": lambda p: p.prod(axis=0) / p.prod(axis=0).sum(axis=1, keepdims=True),
+    "product": lambda p: np.maximum(p, 1e-3).prod(axis=0) / np.maximum(p, 1e-3).prod(axis=0).sum(axis=1, keepdims=True),
 }
 
 
@@ -347,9 +349,107 @@ def test_a_learned_final_estimator_gets_the_mean_prediction_and_an_indicator():
     features = np.c_[a, np.where(np.isnan(b), mean, b), np.isin(np.arange(150), gone)]
     codes = np.unique(y, return_inverse=True)[1]
     final = LogisticRegression().fit(features, codes)
-    from_a = model.estimators_["a__logisticregression"].predict_proba(new["a"])
-    expected = final.predict_proba(np.c_[from_a, np.tile(mean, (40, 1)), np.ones(40)])
-    np.testing.assert_allclose(model.predict_proba({"a": new["a"]}), expected, atol=1e-6)
+    at_predict = base_predictions(model, new)
+    expected = final.predict_proba(np.c_[at_predict[0], at_predict[1], np.zeros(40)])
+    np.testing.assert_allclose(model.predict_proba(new), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("passthrough", [False, True])
+@pytest.mark.parametrize("gone", ["c", "ab"])
+def test_who_lacks_a_modality_is_predicted_as_by_a_stacker_that_never_had_it(gone, passthrough):
+    (X, y), (new, _) = three_modalities(), three_modalities(1)
+    kept = [name for name in X if name not in gone]
+    X, new = Modalities(X), Modalities(new)
+    whole, fewer = (
+        LateFusionStacker(
+            LogisticRegression(), make_pipeline(StandardScaler(), LogisticRegression()), passthrough=passthrough
+        ).fit(X.select(names), y)
+        for names in (X.names, kept)
+    )
+    np.testing.assert_allclose(whole.predict_proba(new.select(kept)), fewer.predict_proba(new.select(kept)), atol=1e-9)
+    assert np.abs(whole.predict_proba(new) - fewer.predict_proba(new.select(kept))).max() > 0.1
+    target = np.unique(y, return_inverse=True)[1] + X["c"][:, 0]
+    whole, fewer = (
+        LateFusionRegressor(Ridge(), passthrough=passthrough).fit(X.select(names), target) for names in (X.names, kept)
+    )
+    np.testing.assert_allclose(whole.predict(new.select(kept)), fewer.predict(new.select(kept)), rtol=1e-8)
+
+
+@pytest.mark.parametrize("as_csr", [False, True])
+def test_a_pattern_learns_from_all_who_have_any_of_its_modalities(as_csr):
+    (X, y), (new, _) = three_modalities(), three_modalities(1)
+    missing = {"a": np.arange(0, 120, 4), "b": np.arange(0, 120, 3), "c": np.arange(1, 120, 4)}
+    model = LateFusionRegressor(Ridge(), Ridge(), passthrough=as_csr)
+    X, target = without(X, missing), np.unique(y, return_inverse=True)[1] + 0.1 * X["c"][:, 0]
+    present = {name: ~np.isin(np.arange(120), rows) for name, rows in missing.items()}
+    if as_csr:
+        X = {name: sparse.csr_matrix(np.nan_to_num(values)) for name, values in X.items()}
+    model.fit(Modalities(X, present=present), target)
+    of_pattern = present["a"] | present["b"]
+    assert not of_pattern.all()
+    columns = [np.where(np.isnan(p), np.nanmean(p), p) for p in list(model.oof_predictions_.values())[:2]]
+    features = [np.hstack(columns), *(~present[name][:, None] for name in "ab")]
+    at_predict = [model.estimators_[f"{name}__ridge"].predict(new[name])[:, None] for name in "ab"]
+    at_predict += [np.zeros((120, 2))]
+    if as_csr:
+        features += [
+            np.where(present[n][:, None], X[n].toarray(), X[n].toarray()[present[n]].mean(axis=0)) for n in "ab"
+        ]
+        at_predict += [new["a"], new["b"]]
+    final = Ridge(tol=1e-10).fit(np.hstack(features)[of_pattern], target[of_pattern])
+    found = model.predict({name: sparse.csr_matrix(new[name]) if as_csr else new[name] for name in "ab"})
+    np.testing.assert_allclose(found, final.predict(np.hstack(at_predict)), rtol=1e-4 if as_csr else 1e-8)
+
+
+class CountedRidge(Ridge):
+    """Counts its fits."""
+
+    fits: list = []
+
+    def fit(self, X, y):
+        self.fits.append(X.shape)
+        return super().fit(X, y)
+
+
+def test_patterns_of_training_are_fitted_once_and_others_whenever_they_come_up():
+    X, y = numbers()
+    X["c"] = X["a"] + 1
+    CountedRidge.fits.clear()
+    model = LateFusionRegressor(Ridge(), CountedRidge()).fit(
+        without(X, {"b": np.arange(30), "a": np.arange(30, 50)}), y
+    )
+    assert [rows for rows, _ in CountedRidge.fits] == [120, 120, 120]  # complete, without a, without b
+    model.predict({"a": X["a"], "c": X["c"]})
+    assert len(CountedRidge.fits) == 3
+    before = pickle.dumps(model)
+    once, again = (model.predict({"a": X["a"]}) for _ in range(2))
+    assert [rows for rows, _ in CountedRidge.fits[3:]] == [100, 100]
+    np.testing.assert_array_equal(once, again)
+    assert pickle.dumps(model) == before
+
+
+def test_a_final_estimator_that_draws_gives_the_same_whenever_a_pattern_comes_up():
+    (X, y), (new, _) = classes(60), classes(20, seed=1)
+    model = LateFusionStacker(LogisticRegression(), make_pipeline(StandardScaler(), RandomForestClassifier(5))).fit(
+        X, y
+    )
+    once, again = (model.predict_proba({"a": new["a"]}) for _ in range(2))
+    np.testing.assert_array_equal(once, again)
+
+
+@pytest.mark.parametrize("why", ["few samples", "no sample of a class"])
+def test_a_pattern_of_which_too_little_is_known_is_left_to_the_final_estimator_of_complete_samples(why):
+    X, y = classes(90)
+    gone = np.arange(90) % 6 > 0 if why == "few samples" else y == "low"
+    model = LateFusionStacker(LogisticRegression(), cv=2).fit(without(X, {"b": gone}), y)
+    b = model.oof_predictions_["b__logisticregression"]
+    n_b = model.estimators_["b__logisticregression"].predict_proba(X["b"])
+    from_b = np.zeros((90, 3))
+    from_b[:, [i for i, label in enumerate(model.classes_) if label in y[~gone]]] = n_b
+    mean_a = np.mean(model.oof_predictions_["a__logisticregression"], axis=0)
+    expected = model.final_estimator_.predict_proba(np.c_[np.tile(mean_a, (90, 1)), from_b, np.zeros(90)])
+    assert np.isnan(b[gone]).all()
+    np.testing.assert_allclose(model.predict_proba({"b": X["b"]}), expected, atol=1e-9)
 
 
 def test_a_modality_that_a_whole_fold_lacks_raises_what_to_do():

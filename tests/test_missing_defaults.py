@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from skfusion import FusionClassifier, LateFusionStacker, Modalities
 
@@ -47,3 +48,25 @@ def test_no_default_falls_below_a_modality_fitted_where_it_is_present(kind, draw
         hit = MODELS[kind].fit(X, y).predict(new) == truth
         margins.append([hit[new.present[:, m]].mean() - right[name] for m, name in enumerate(X.names)])
     assert np.min(np.mean(margins, axis=0)) > 0, margins
+
+
+def shared(n_samples, rng):
+    """Three modalities of one latent, each with a share of its own; the third tells most of the class."""
+    y = rng.integers(3, size=n_samples)
+    z = rng.normal(size=(n_samples, 4)) + 1.5 * np.eye(3, 4)[y]
+    loadings = np.random.default_rng(9)
+    noise = {"a": 2.0, "b": 2.5, "protein": 0.5}
+    X = {name: z @ loadings.normal(size=(4, 30)) + s * rng.normal(size=(n_samples, 30)) for name, s in noise.items()}
+    return Modalities(X), y
+
+
+@pytest.mark.parametrize("kind", ["early", "late"])
+def test_a_modality_that_training_alone_has_costs_no_more_than_a_point(kind):
+    gains = []
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        (X, y), (new, truth) = shared(120, rng), shared(2000, rng)
+        always = ["a", "b"]
+        with_it, without = (clone(MODELS[kind]).fit(part, y) for part in (X, X.select(always)))
+        gains.append(with_it.score(new.select(always), truth) - without.score(new.select(always), truth))
+    assert np.mean(gains) > -0.01, gains

@@ -40,8 +40,12 @@ def numbers(n_samples=80, seed=0):
 
 PARTS = {
     "early": (
-        make_pipeline(EarlyFusionTransformer(transformers="auto"), LogisticRegression(max_iter=1000)),
-        make_pipeline(EarlyFusionTransformer(transformers="auto"), RidgeCV(np.logspace(-2, 4, 7))),
+        make_pipeline(
+            EarlyFusionTransformer(transformers="auto", fill_missing="factor"), LogisticRegression(max_iter=1000)
+        ),
+        make_pipeline(
+            EarlyFusionTransformer(transformers="auto", fill_missing="factor"), RidgeCV(np.logspace(-2, 4, 7))
+        ),
     ),
     "joint": (JointFusionClassifier(random_state=3, device="cpu"), JointFusionRegressor(random_state=3, device="cpu")),
     "late": (LateFusionStacker(random_state=3), LateFusionRegressor(random_state=3)),
@@ -72,6 +76,30 @@ def test_the_default_is_joint_fusion_and_an_unknown_type_raises_those_that_exist
     assert FusionClassifier().fusion == FusionRegressor().fusion == "joint"
     with pytest.raises(ValueError, match=r"'fusion' parameter .*must be a str among .*'early'.*Got 'middle'"):
         FusionClassifier("middle").fit(*classes())
+
+
+@pytest.mark.parametrize("make", [FusionClassifier, FusionRegressor])
+def test_the_default_early_part_predicts_from_what_the_modalities_present_tell_of_the_others(make):
+    X, y = (numbers if make is FusionRegressor else classes)()
+    X["twin"] = 5 * X["b"] + 1
+    filled, mean = (make("early").set_params(early__fusion__fill_missing=fill).fit(X, y) for fill in ("factor", "mean"))
+    default, new = make("early").fit(X, y), {name: X[name] for name in "ab"}
+    np.testing.assert_array_equal(default.predict(new), filled.predict(new))
+    np.testing.assert_array_equal(default.predict(X), mean.predict(X))
+    raw = [model.predict(new) if make is FusionRegressor else model.predict_proba(new) for model in (filled, mean)]
+    whole = filled.predict(X) if make is FusionRegressor else filled.predict_proba(X)
+    # The twin says what b says: without it, nothing is lost.
+    assert np.abs(raw[0] - whole).mean() < 0.1 * np.abs(raw[1] - whole).mean()
+
+
+def test_texts_that_are_missing_stay_empty_beside_tables_that_are_filled():
+    X, y = classes()
+    X["note"] = [None if i % 3 == 0 else "good" if label == "yes" else "bad" for i, label in enumerate(y)]
+    X["b"][::4] = np.nan
+    model = FusionClassifier("early").fit(X, y)
+    assert model.estimator_[0].filler_ is not None
+    assert model.score(X, y) > 0.9
+    assert model.predict({"note": ["good", "bad"]}).tolist() == ["yes", "no"]
 
 
 def test_a_part_that_is_given_is_fitted_as_it_is_and_stays_unfitted_itself():
