@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "EarlyFusionTransformer": "skfusion.early:EarlyFusionTransformer",
         "FusionClassifier": "skfusion.select:FusionClassifier",
+        "FusionDistiller": "skfusion.distill:FusionDistiller",
         "FusionRegressor": "skfusion.select:FusionRegressor",
         "JointFusionClassifier": "skfusion.joint:JointFusionClassifier",
         "JointFusionRegressor": "skfusion.joint:JointFusionRegressor",
@@ -16,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "LateFusionStacker": "skfusion.late:LateFusionStacker",
         "Modalities": "skfusion.modalities:Modalities",
         "ModalityImputer": "skfusion.impute:ModalityImputer",
+        "MultimodalPretrainer": "skfusion.pretrain:MultimodalPretrainer",
         "ampute": "skfusion.modalities.ampute:ampute",
         "ampute_values": "skfusion.modalities.ampute:ampute_values",
         "PatternConformalClassifier": "skfusion.conformal:PatternConformalClassifier",

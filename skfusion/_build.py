@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -15,6 +15,7 @@ from skfusion.encoders import DEFAULTS, ENCODERS
 from skfusion.fusion import FUSIONS
 from skfusion.modalities import Modalities
 from skfusion.modalities.kinds import KINDS, kind_of
+from skfusion.objectives import OBJECTIVES
 from skfusion.preprocessing import ChannelScaler, FittedOnPresent, MeanFill, present_rows, table_preprocessor, takes_nan
 
 _NUMBERS = ("dense", "sparse", "sequence", "image", "volume")
@@ -51,7 +52,9 @@ def is_transformer(spec: Any) -> bool:
 class ForModality:
     """Feeds one modality to an extractor: as an array, or by name where the extractor is one of ours.
 
-    Single NaN are filled with the training mean, unless the extractor takes them; padding stays padding.
+    Single NaN are filled with the training mean, unless the extractor takes them; padding stays padding. One of ours
+    that embeds several modalities gives this one's own embedding: its fused one would be that of a sample that lacks
+    all others, and contrast, say, never trains it.
     """
 
     def __init__(self, extractor: Any, name: str) -> None:
@@ -70,6 +73,8 @@ class ForModality:
 
     def transform(self, values: Any) -> Any:
         """Transform rows of the modality."""
+        if self.by_name and hasattr(self.extractor, "embed") and len(self.extractor.modality_names_in_) > 1:
+            return self.extractor.embed(self._input(values), self.name)
         return self.extractor.transform(self._input(values))
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
@@ -220,6 +225,38 @@ def build_stand_in(spec: Any, widths: dict[str, int]) -> Any:
 
         spec = resolve("fill_missing", spec, STAND_INS)
     return spec(widths)
+
+
+def build_objectives(specs: Any) -> dict[str, Any]:
+    """Return objectives by name: `specs` holds names, classes, functools.partial of them, or instances to be copied.
+
+    One that is no name is called as its class is in `skfusion.objectives.OBJECTIVES`; a second one gets a number.
+    """
+    built: dict[str, Any] = {}
+    for spec in specs or ():
+        if isinstance(spec, str):
+            objective, name = resolve("objectives", spec, OBJECTIVES)(), spec
+        else:
+            objective = copy.deepcopy(spec) if is_module(spec) or not callable(spec) else spec()
+            called = type(objective).__name__
+            name = next((n for n, where in OBJECTIVES.items() if where.endswith(f":{called}")), called)
+        lacking = [method for method in ("views", "loss") if not hasattr(objective, method)]
+        if lacking:
+            raise TypeError(
+                f"objectives holds {spec!r}, which has no {lacking[0]}; due is one of {sorted(OBJECTIVES)}, or an "
+                "nn.Module with views and loss."
+            )
+        count = sum(other.rpartition("_")[0] == name or other == name for other in built)
+        built[name if not count else f"{name}_{count + 1}"] = objective
+    return built
+
+
+def prepared(objectives: Mapping[str, Any], setting: Callable[[], Any]) -> None:
+    """Tell objectives that ask what they are to learn from; `setting` is called where one does."""
+    asking = [objective for objective in objectives.values() if hasattr(objective, "prepare")]
+    told = setting() if asking else None
+    for objective in asking:
+        objective.prepare(told)
 
 
 def _require_named(function: Any, keywords: Iterable[str], known: Iterable[str] = ()) -> None:

@@ -60,7 +60,8 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
     encoders : dict of str to transformer or nn.Module, or estimator with `embed`, default=None
         What turns modalities into embeddings first; these are then what is filled, and what comes out. A dict of
         scikit-learn transformers by modality, or an estimator whose ``embed(X, name)`` embeds a modality, such as
-        ``FrozenEstimator(joint)``. They are cloned and fitted, unless frozen.
+        ``FrozenEstimator(pretrainer)``; each modality is embedded by itself, and one that it does not know stays as it
+        is. They are cloned and fitted, unless frozen.
     device : str or torch.device, default="auto"
         Where networks are trained.
     n_jobs : int or None, default=None
@@ -189,7 +190,9 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         data: dict[str, Any] = {}
         for name, present in zip(X.names, X.present.T):
             if not isinstance(self.encoders_, Mapping):
-                data[name] = self.encoders_.embed(X, name)
+                # Alone, since in some fusions a modality's embedding has seen the others.
+                known = name in getattr(self.encoders_, "modality_names_in_", X.names)
+                data[name] = self.encoders_.embed(X.select([name]), name) if known else X[name]
             else:
                 data[name] = self.encoders_[name].apply(X[name], present) if name in self.encoders_ else X[name]
         columns = {name: None if data[name] is not X[name] else X._columns[name] for name in X.names}

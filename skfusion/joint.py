@@ -32,15 +32,26 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         "tensor", "low_rank", "select", "shared_specific", "mixture_of_experts"; of tokens "early_sum", "early_concat",
         "hierarchical", "hierarchical_split", "cross_attention", "cross_attention_concat", "protst", "irene",
         "bottleneck", "zorro", "everything_at_once", "unseen", "optimal_transport". The guide on fusions says when to
-        choose which.
+        choose which. "pretrained" is that of `pretrained`, whatever it is, weights and all; it needs the same
+        `n_latent`, and `X` may have fewer modalities than it knows, never more.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take; see the guide on input.
     objectives : list, default=None
         Auxiliary losses beside the supervised one, by name, such as "ranking", or as instances (see
         `skfusion.objectives`).
     pretrained : estimator, default=None
-        Another joint estimator or pretrainer, whose preprocessing and encoders are the start for the modalities that it
-        knows. It is cloned and fitted on the training data; ``FrozenEstimator(p)`` keeps its fit.
+        Another joint estimator or `MultimodalPretrainer`, whose preprocessing and encoders are the start for the
+        modalities that it knows. Its fusion comes along where `fusion` is of the same class over the same modalities in
+        the same order, or "pretrained"; else the fusion is new, as the default "concat" is after a pretrainer with
+        "zorro". It is cloned and fitted on the training data; ``FrozenEstimator(p)`` keeps its fit.
+    freeze : bool, "encoders" or list of str, default=False
+        Which parts that `pretrained` brings keep its weights to the bit, without dropout. True is encoders and fusion,
+        so that the heads alone train (a linear probe), and needs all of them from `pretrained`; "encoders" is those
+        that it brings, a list the encoders of these modalities. A further fit under `warm_start` may thaw them.
+    layer_decay : float, default=1.0
+        Learning rates fall by this factor with each layer below the heads, which train with `lr`: the fusion is the
+        first, then the layers of the shared encoder, if there is one, and of the encoders, the last one first. Below 1,
+        say .7, fine-tuning leaves more of what `pretrained` has learnt.
     modality_dropout : float, dict of str to float or "curriculum", default=0.0
         Probability with which a present modality is left out of a sample in training; one is always kept. A dict has a
         rate a modality, 0 for those it does not name; "curriculum" rises from 0 to .5 over the first half of the
@@ -161,6 +172,8 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         modalities: Any = None,
         objectives: Any = None,
         pretrained: Any = None,
+        freeze: Any = False,
+        layer_decay: float = 1.0,
         modality_dropout: Any = 0.0,
         fill_missing: Any = None,
         unimodal_heads: bool = False,
@@ -198,6 +211,8 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         self.modalities = modalities
         self.objectives = objectives
         self.pretrained = pretrained
+        self.freeze = freeze
+        self.layer_decay = layer_decay
         self.modality_dropout = modality_dropout
         self.fill_missing = fill_missing
         self.unimodal_heads = unimodal_heads
@@ -328,8 +343,12 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
         Auxiliary losses beside the supervised one, by name, such as "ranking", or as instances (see
         `skfusion.objectives`).
     pretrained : estimator, default=None
-        Another joint estimator or pretrainer, whose preprocessing and encoders are the start for the modalities that it
-        knows. It is cloned and fitted on the training data; ``FrozenEstimator(p)`` keeps its fit.
+        Another joint estimator or `MultimodalPretrainer` to start from; see `JointFusionClassifier`. It is cloned and
+        fitted on the training data; ``FrozenEstimator(p)`` keeps its fit.
+    freeze : bool, "encoders" or list of str, default=False
+        Which parts that `pretrained` brings keep its weights; see `JointFusionClassifier`.
+    layer_decay : float, default=1.0
+        Learning rates fall by this factor with each layer below the heads; see `JointFusionClassifier`.
     modality_dropout : float, dict of str to float or "curriculum", default=0.0
         Probability with which a present modality is left out of a sample in training; one is always kept. A dict has a
         rate a modality, 0 for those it does not name; "curriculum" rises from 0 to .5 over the first half of the
@@ -431,6 +450,8 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
         modalities: Any = None,
         objectives: Any = None,
         pretrained: Any = None,
+        freeze: Any = False,
+        layer_decay: float = 1.0,
         modality_dropout: Any = 0.0,
         fill_missing: Any = None,
         unimodal_heads: bool = False,
@@ -466,6 +487,8 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
         self.modalities = modalities
         self.objectives = objectives
         self.pretrained = pretrained
+        self.freeze = freeze
+        self.layer_decay = layer_decay
         self.modality_dropout = modality_dropout
         self.fill_missing = fill_missing
         self.unimodal_heads = unimodal_heads

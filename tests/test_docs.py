@@ -11,15 +11,18 @@ import pytest
 
 import skfusion
 import skfusion.datasets
+import skfusion.decoders
 import skfusion.encoders
 import skfusion.fusion
 import skfusion.imputation
 import skfusion.inspection
+import skfusion.objectives
 from skfusion._build import resolve
 from skfusion.fusion import FUSIONS
 from skfusion.fusion.blocks import PooledFusion
 from skfusion.imputation import STRATEGIES
 from skfusion.inspection.masks import attention_masks
+from skfusion.objectives import OBJECTIVES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -64,6 +67,8 @@ LISTED = [
     skfusion.imputation,
     skfusion.encoders,
     skfusion.fusion,
+    skfusion.objectives,
+    skfusion.decoders,
 ]
 
 
@@ -101,3 +106,9 @@ def test_the_table_of_strategies_says_of_each_whether_it_draws():
         made = resolve("strategy", strategy, STRATEGIES)
         assert example.startswith(f"`{made.__name__}("), strategy
         assert draws == ("yes" if hasattr(made, "draw") else "no"), strategy
+
+
+def test_the_table_of_objectives_names_all_that_pretrain():
+    rows = re.findall(r'^\| `"(\w+)"` \|', (ROOT / "docs" / "guide" / "pretraining.md").read_text(), re.M)
+    made = {name: resolve("objectives", name, OBJECTIVES) for name in OBJECTIVES}
+    assert set(rows) == {name for name, objective in made.items() if not getattr(objective, "needs_target", False)}

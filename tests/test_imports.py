@@ -128,7 +128,7 @@ for name in skfusion.__all__:
         for path in names:
             if path in ("joint__lr", "late__cv"):
                 estimator.set_params(**{path: names[path]})
-import skfusion.encoders, skfusion.fusion, skfusion.objectives
+import skfusion.encoders, skfusion.fusion, skfusion.objectives, skfusion.decoders
 assert skfusion.encoders.ENCODERS and skfusion.fusion.FUSIONS
 """
     assert run(code) == []
@@ -146,7 +146,15 @@ LateFusionStacker().fit(X, np.arange(20) % 2).predict(X)
 
 
 @pytest.mark.parametrize(
-    "package", ["skfusion", "skfusion.encoders", "skfusion.fusion", "skfusion.objectives", "skfusion.imputation"]
+    "package",
+    [
+        "skfusion",
+        "skfusion.encoders",
+        "skfusion.fusion",
+        "skfusion.objectives",
+        "skfusion.decoders",
+        "skfusion.imputation",
+    ],
 )
 def test_every_name_of_a_lazy_package_resolves(package):
     module = sys.modules.get(package) or __import__(package, fromlist=["*"])

@@ -29,10 +29,15 @@ class ModalityBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Some samples: a `ModalityBatch` a modality, and who has what (B, M) in the same order."""
+    """Some samples: a `ModalityBatch` a modality, and who has what (B, M) in the same order.
+
+    Where there are `draws`, the network that sees the batch first keeps there, by shape, what it draws to leave tokens
+    out, and those after it leave out the same ones.
+    """
 
     modalities: dict[str, ModalityBatch]
     present: Tensor
+    draws: dict[torch.Size, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.present)

@@ -40,5 +40,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         **{where.partition(":")[2]: where for where in FUSIONS.values()},
         "FusionNetwork": "skfusion.fusion.network:FusionNetwork",
         "FusionOutput": "skfusion.fusion.output:FusionOutput",
+        "Primary": "skfusion.fusion.primary:Primary",
     },
 )

@@ -31,6 +31,9 @@ class PooledFusion(nn.Module):
         Attention heads, where the fusion has attention.
     """
 
+    is_pure = True
+    """Whether a modality's head and tokens have seen nothing of the others."""
+
     def __init__(
         self, widths: dict[str, int], n_latent: int, *, dropout_rate: float = 0.0, n_heads: int = 4, **options: object
     ) -> None:
@@ -94,6 +97,8 @@ class TokenFusion(nn.Module):
         Blocks of each transformer.
     """
 
+    is_pure = False
+    """Whether a modality's head and tokens have seen nothing of the others."""
     predicts_by_head = False
     """Whether a modality's head is its mixed tokens, and predicts; else it is what came in, untouched by others."""
 

@@ -1,8 +1,9 @@
 """The network: an encoder a modality, a fusion, and heads."""
 
+import copy
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +70,42 @@ class FusionNetwork(nn.Module):
         self.begin_epoch(1.0)
         self.drop_token = drop_token
         self.n_classes = n_classes
+        self.frozen: list[str] = []
+        self._held: set[str] = set()
 
     dropout_rates: Tensor
+
+    def freeze(self, parts: list[str]) -> None:
+        """Hold the weights of submodules, by path such as "encoders.0"; all others train as before."""
+        for name, parameter in self.named_parameters():
+            if name in self._held:
+                parameter.requires_grad_(True)
+        self.frozen, self._held = list(parts), set()
+        for part in parts:
+            for name, parameter in self.get_submodule(part).named_parameters(prefix=part):
+                # A module that was handed in may hold some of its weights itself, whatever is frozen here.
+                if parameter.requires_grad:
+                    parameter.requires_grad_(False)
+                    self._held.add(name)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; what is frozen never drops units, and moves no running mean."""
+        super().train(mode)
+        for part in self.frozen:
+            self.get_submodule(part).eval()
+        return self
+
+    def part(self, path: str) -> nn.Module:
+        """Return a copy of a submodule, which is no longer frozen."""
+        part = copy.deepcopy(self.get_submodule(path))
+        for name, parameter in part.named_parameters(prefix=path):
+            if name in self._held:
+                parameter.requires_grad_(True)
+        return part
+
+    def encoder_path(self, name: str) -> str:
+        """Return the path of a modality's encoder."""
+        return f"encoders.{self.names.index(name)}"
 
     def begin_epoch(self, progress: float) -> None:
         """Set the rates of modality dropout, `progress` from 0 to 1 into the training."""
@@ -90,10 +125,10 @@ class FusionNetwork(nn.Module):
         """Encode and fuse a batch."""
         present = batch.present
         tokens: dict[str, Tokens] = {}
-        draws: dict[torch.Size, Tensor] = {}
+        draws: dict[torch.Size, Tensor] = {} if batch.draws is None else batch.draws
         for name, encoder in zip(self.names, self.encoders):
             own: Tokens = encoder(batch.modalities[name])
-            if self.training and self.drop_token > 0:
+            if (self.training or batch.draws is not None) and self.drop_token > 0:
                 # Modalities of one length lose the same positions, since a fusion may add them up.
                 shape = own.mask.shape
                 draw = draws.setdefault(shape, torch.rand(shape, device=own.mask.device))
@@ -107,7 +142,7 @@ class FusionNetwork(nn.Module):
             filled, somebody, losses = self.stand_in(tokens, present)
             output = self.fusion(filled, somebody)
             output.losses.update(losses)
-        output.present = present
+        output.present, output.encoded = present, tokens
         return output
 
     def predict(self, output: FusionOutput, head: str = "fusion") -> Tensor:
@@ -155,6 +190,84 @@ def head_widths(fusion: Any, widths: dict[str, int]) -> dict[str, int]:
         output = fusion.eval()(tokens, torch.ones(1, len(widths), dtype=torch.bool))
     fusion.train(was_training)
     return {head: embedding.shape[-1] for head, embedding in output.heads.items()}
+
+
+def handed_over(source: FusionNetwork, fusion: nn.Module, names: list[str]) -> bool:
+    """Give `fusion` the weights of that of `source`, where both are of one class over the same modalities.
+
+    Raises
+    ------
+    ValueError
+        Where these are of different sizes.
+    """
+    if type(source.fusion) is not type(fusion) or source.names != names:
+        return False
+    if _sizes(source.fusion) != _sizes(fusion):
+        raise ValueError(
+            f"the fusion of pretrained is {type(fusion).__name__} as well, but of another size, so that its weights do "
+            "not fit; set n_latent, n_heads and n_fusion_layers as pretrained has them, or fusion='pretrained'."
+        )
+    fusion.load_state_dict(source.fusion.state_dict())
+    return True
+
+
+def _sizes(fusion: nn.Module) -> tuple[Any, ...]:
+    """Return what must be equal for weights to mean the same; the number of heads shows in no shape."""
+    heads = [part.n_heads for part in fusion.modules() if hasattr(part, "n_heads")]
+    return {key: value.shape for key, value in fusion.state_dict().items()}, heads
+
+
+def layers(module: nn.Module) -> list[list[nn.Parameter]]:
+    """Return the parameters of a module by layer, the first one first.
+
+    A layer is an element of its lists and sequences, however deep these lie, or the whole of a module that has none.
+    Vectors alone, such as those of a norm, belong to the layer before them.
+    """
+    found: list[list[nn.Parameter]] = []
+    for parameters in _units(module, False):
+        only_vectors = all(p.ndim < 2 for p in parameters)
+        starts_with_vectors = len(found) == 1 and all(p.ndim < 2 for p in found[0])
+        if found and (only_vectors or starts_with_vectors):
+            found[-1] += parameters
+        else:
+            found.append(parameters)
+    return found
+
+
+def _units(module: nn.Module, is_element: bool) -> Iterator[list[nn.Parameter]]:
+    is_list = isinstance(module, _LISTS)
+    if is_list or (not is_element and any(isinstance(part, _LISTS) for part in module.modules())):
+        units = [list(module.parameters(recurse=False))]
+        units += [unit for child in module.children() for unit in _units(child, is_list)]
+    else:
+        units = [list(module.parameters())]
+    yield from (unit for unit in units if unit)
+
+
+_LISTS = (nn.Sequential, nn.ModuleList)
+
+
+def layers_below(network: FusionNetwork) -> list[list[nn.Parameter]]:
+    """Return the parameters of a network by their distance from the prediction.
+
+    First those of the heads, then the fusion's, then layer by layer the trunk's and those of the encoders, whose last
+    layers are equally far.
+    """
+    heads = [p for head in (network.head, network.heads) if head is not None for p in head.parameters()]
+    fusion = [p for part in (network.fusion, network.stand_in) if part is not None for p in part.parameters()]
+    found = [heads, fusion, *([] if network.trunk is None else reversed(layers(network.trunk)))]
+    top = len(found)
+    for encoder in network.encoders:
+        for depth, parameters in enumerate(reversed(layers(encoder)), start=top):
+            if depth == len(found):
+                found.append([])
+            found[depth] += parameters
+    # Weights that two layers share have one rate, the higher one.
+    seen: set[int] = set()
+    for level in found:
+        level[:] = [p for key, p in {id(p): p for p in level}.items() if key not in seen]
+        seen.update(map(id, level))
+    return found
 
 
 def drop_modalities(present: Tensor, rate: float | Tensor) -> Tensor:

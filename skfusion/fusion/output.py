@@ -28,6 +28,8 @@ class FusionOutput:
         An embedding (B, D) of some combinations of modalities; zero for samples that lack one of them.
     present : Tensor, optional
         (B, M) who had what when this was made; modality dropout leaves some out.
+    encoded : dict of str to Tokens
+        The tokens that the fusion got, as the encoders gave them.
     """
 
     fused: Tensor
@@ -37,6 +39,7 @@ class FusionOutput:
     second: Tensor | None = None
     subsets: dict[tuple[str, ...], Tensor] = field(default_factory=dict)
     present: Tensor | None = None
+    encoded: dict[str, Tokens] = field(default_factory=dict)
 
     def first(self, n: int) -> "FusionOutput":
         """Keep the first `n` samples."""
@@ -47,9 +50,14 @@ class FusionOutput:
         return FusionOutput(
             change(self.fused),
             {head: change(embedding) for head, embedding in self.heads.items()},
-            {name: Tokens(change(values), change(mask)) for name, (values, mask) in self.tokens.items()},
+            _changed(self.tokens, change),
             self.losses,
             None if self.second is None else change(self.second),
             {subset: change(embedding) for subset, embedding in self.subsets.items()},
             None if self.present is None else change(self.present),
+            _changed(self.encoded, change),
         )
+
+
+def _changed(tokens: dict[str, Tokens], change: Callable[[Tensor], Tensor]) -> dict[str, Tokens]:
+    return {name: Tokens(change(values), change(mask)) for name, (values, mask) in tokens.items()}

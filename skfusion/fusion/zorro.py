@@ -30,6 +30,7 @@ class Zorro(TokenFusion):
     .. [1] Recasens et al., "Zorro: the masked multimodal transformer", arXiv:2301.09595, 2023.
     """
 
+    is_pure = True
     predicts_by_head = True
     global_apart = True
 

@@ -50,7 +50,7 @@ class Reader:
         return Tags(estimator_type=None, target_tags=TargetTags(required=False))
 
 
-def check_modalities(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> Modalities:
+def check_modalities(estimator: Any, X: Any, y: Any = None, *, reset: bool, grow: bool = False) -> Modalities:
     """Bring `X` to a Modalities and check it against `estimator`.
 
     Parameters
@@ -64,6 +64,9 @@ def check_modalities(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> M
         The target; a Series with the ids of `X` in another order raises.
     reset : bool
         True in fit; False where `X` must match what was fitted.
+    grow : bool, default=False
+        Where `X` must match: whether modalities that were not fitted join those that were, at their end. For training
+        that goes on.
 
     Returns
     -------
@@ -81,7 +84,11 @@ def check_modalities(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> M
     if asked is not None and not len(asked):
         raise ValueError("modalities is empty; due is at least one name, or None for all that X has.")
     if not reset:
-        return _conform(estimator, _read(estimator, X, asked, reset=False))
+        found = _read(estimator, X, asked, reset=False, grow=grow)
+        if grow:
+            new = [n for n in found.names if n not in estimator._modality_specs_ and (asked is None or n in asked)]
+            _learn(estimator, {**estimator._modality_specs_, **{name: _spec(found, name) for name in new}})
+        return _conform(estimator, found, warn=grow)
     # What an earlier fit on another form of X has left behind.
     for stale in ("feature_names_in_", "_selection_"):
         vars(estimator).pop(stale, None)
@@ -96,16 +103,24 @@ def check_modalities(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> M
     found = found.select(wanted)
     align.check_same_order("y", found.sample_ids, y)
     _check_values(found, warn=True)
-    estimator._modality_specs_ = {name: _spec(found, name) for name in found.names}
-    estimator.modality_names_in_ = np.array(found.names, dtype=object)
-    estimator.n_features_by_modality_ = {name: s.n_features for name, s in estimator._modality_specs_.items()}
-    first = estimator._modality_specs_[found.names[0]]
-    single = len(found.names) == 1 and len(first.shape) == 1
-    estimator.n_features_in_ = first.shape[0] if single else len(found.names)
+    _learn(estimator, {name: _spec(found, name) for name in found.names})
     return found
 
 
-def _read(estimator: Any, X: Any, asked: Any, *, reset: bool) -> Modalities:
+def _learn(estimator: Any, specs: dict[str, ModalitySpec]) -> None:
+    """Set what an estimator knows of its modalities."""
+    estimator._modality_specs_ = specs
+    estimator.modality_names_in_ = np.array(list(specs), dtype=object)
+    estimator.n_features_by_modality_ = {name: spec.n_features for name, spec in specs.items()}
+    first = next(iter(specs.values()))
+    single = len(specs) == 1 and len(first.shape) == 1
+    estimator.n_features_in_ = first.shape[0] if single else len(specs)
+    if len(specs) > 1:
+        # The names of the columns of one table that others have joined.
+        vars(estimator).pop("feature_names_in_", None)
+
+
+def _read(estimator: Any, X: Any, asked: Any, *, reset: bool, grow: bool = False) -> Modalities:
     """Recognise the form of `X`; no check against the fit yet, but for a plain table's own."""
     if isinstance(X, Modalities):
         return X
@@ -115,7 +130,7 @@ def _read(estimator: Any, X: Any, asked: Any, *, reset: bool) -> Modalities:
         wanted = {name: values for name, values in X.items() if asked is None or name in asked} or X
         return Modalities(wanted if reset else _some(estimator, wanted, list(X)))
     if kinds.is_instance_of(X, "anndata", "AnnData"):
-        where = asked if reset or isinstance(asked, Mapping) else list(estimator.modality_names_in_)
+        where = asked if reset or grow or isinstance(asked, Mapping) else list(estimator.modality_names_in_)
         has = ["X", *X.layers, *X.obsm]
         return _joined(X.obs_names, _some(estimator, read_anndata(X, where, strict=reset), has))
     if kinds.is_instance_of(X, "mudata", "MuData"):
@@ -216,7 +231,7 @@ def _spec(X: Modalities, name: str) -> ModalitySpec:
     )
 
 
-def _conform(estimator: Any, found: Modalities) -> Modalities:
+def _conform(estimator: Any, found: Modalities, *, warn: bool = False) -> Modalities:
     """Bring `found` to the modalities known from fit; what is absent becomes missing for every sample."""
     specs: dict[str, ModalitySpec] = estimator._modality_specs_
     _some(estimator, [name for name in specs if name in found], found.names)
@@ -235,7 +250,7 @@ def _conform(estimator: Any, found: Modalities) -> Modalities:
         else:
             data[name] = _absent(spec, n_samples)
     X = Modalities._of(data, {name: s.columns for name, s in specs.items()}, present, found.sample_ids)
-    _check_values(X, warn=False)
+    _check_values(X, warn=warn)
     return X
 
 

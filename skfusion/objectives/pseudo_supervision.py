@@ -1,6 +1,5 @@
 """Supervision by what each modality says by itself."""
 
-import math
 from typing import Any
 
 import torch
@@ -9,8 +8,8 @@ from torch import Tensor, nn
 
 from skfusion.encoders.batch import Batch, masked_mean
 from skfusion.fusion.output import FusionOutput
-from skfusion.objectives.context import Context
-from skfusion.objectives.supervised import mean_over
+from skfusion.objectives.checks import require_at_least_0
+from skfusion.objectives.context import Context, Setting, mean_of
 
 
 class PseudoSupervision(nn.Module):
@@ -55,6 +54,7 @@ class PseudoSupervision(nn.Module):
     """
 
     when = "any"
+    needs_target = True
 
     def __init__(
         self,
@@ -65,9 +65,7 @@ class PseudoSupervision(nn.Module):
         alignment: float = 1e-3,
     ) -> None:
         super().__init__()
-        for name, value in (("weight", weight), ("alignment", alignment)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} of PseudoSupervision is {value!r}; due is a number of at least 0.")
+        require_at_least_0("PseudoSupervision", weight=weight, alignment=alignment)
         self.weight, self.alignment = weight, alignment
         self.n_classes = n_classes
         self.class_vectors: nn.Parameter | None = None
@@ -75,12 +73,14 @@ class PseudoSupervision(nn.Module):
         self._counts: Tensor | None = None
         self._is_ready = False
         if n_latent is not None:
-            self.prepare(n_classes, n_latent)
+            self._build(n_classes, n_latent)
 
-    def prepare(self, n_classes: list[int] | None, n_latent: int) -> None:
+    def prepare(self, setting: Setting) -> None:
         """Learn what there is to predict, and how wide tokens are; what is known already stays."""
-        if self._is_ready:
-            return
+        if not self._is_ready:
+            self._build(setting.network.n_classes, setting.widths["fusion"])
+
+    def _build(self, n_classes: list[int] | None, n_latent: int) -> None:
         self.n_classes, self._is_ready = n_classes, True
         if n_classes is not None and len(n_classes) == 1:
             self.class_vectors = nn.Parameter(0.02 * torch.randn(n_classes[0], n_latent))
@@ -136,4 +136,4 @@ class PseudoSupervision(nn.Module):
 def by_sample(present: Tensor, values: Tensor, weight: Tensor | None) -> Tensor:
     """Mean over samples of `weight` (B,) times the mean of `values` (B, M) over the modalities of each."""
     each = torch.where(present, values, 0.0).sum(1) / present.sum(1).clamp(min=1)  # (B,)
-    return mean_over(present.any(1), each if weight is None else each * weight)
+    return mean_of(present.any(1), each if weight is None else each * weight).mean

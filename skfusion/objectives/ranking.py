@@ -1,15 +1,13 @@
 """More modalities are never worse."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skfusion.encoders.batch import Batch
 from skfusion.fusion.output import FusionOutput
-from skfusion.objectives.context import Context
-from skfusion.objectives.supervised import mean_over
+from skfusion.objectives.checks import require_at_least_0
+from skfusion.objectives.context import Context, mean_of
 
 
 class Ranking(nn.Module):
@@ -42,12 +40,11 @@ class Ranking(nn.Module):
     """
 
     when = "any"
+    needs_target = True
 
     def __init__(self, *, weight: float = 1.0, fewer: float = 1.0) -> None:
         super().__init__()
-        for name, value in (("weight", weight), ("fewer", fewer)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} of Ranking is {value!r}; due is a number of at least 0.")
+        require_at_least_0("Ranking", weight=weight, fewer=fewer)
         self.weight, self.fewer = weight, fewer
 
     def views(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Batch]:
@@ -62,8 +59,8 @@ class Ranking(nn.Module):
         )
         several = batch.present.sum(1) > 1  # (B,)
         weight = torch.ones_like(more) if context.weight is None else context.weight
-        ranking = self.weight * mean_over(several, F.relu(more - fewer.detach()) * weight)
-        supervised = self.fewer * mean_over(several, fewer * weight)
+        ranking = self.weight * mean_of(several, F.relu(more - fewer.detach()) * weight).mean
+        supervised = self.fewer * mean_of(several, fewer * weight).mean
         return {"loss": ranking + supervised, "of_ranking": ranking, "of_fewer": supervised}
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from skfusion.encoders.batch import Batch
 from skfusion.fusion.output import FusionOutput
-from skfusion.objectives.context import Context, Part
+from skfusion.objectives.context import Context, Part, mean_of
 
 
 class Supervised(nn.Module):
@@ -78,11 +78,11 @@ class Supervised(nn.Module):
             there = network.present_in(head, output.present)  # (B,)
             prediction = network.predict(output, head)  # (B, n_out)
             if self.balance == "ogm" and network.training:
-                score = mean_over(there, self.truth(prediction.detach(), context.target))
+                score = mean_of(there, self.truth(prediction.detach(), context.target)).mean
                 self._scores[head] = torch.where(there.any(), score, torch.nan)
             each = self.each(prediction, context.target)  # (B,)
             weighted = each if context.weight is None else each * context.weight
-            parts[head] = Part(mean_over(there, weighted), there.sum())
+            parts[head] = mean_of(there, weighted)
         share = 1 / len(parts)
         total = torch.stack([self.blend.get(head, share) * part.mean for head, part in parts.items()]).sum()
         return {"loss": total if self.training else fused, **parts}
@@ -173,8 +173,3 @@ def blending_weights(before: dict[str, tuple[float, float]], after: dict[str, tu
     if not total > 0 or not math.isfinite(total):
         return dict.fromkeys(weights, 1 / len(weights))
     return {head: weight / total for head, weight in weights.items()}
-
-
-def mean_over(there: Tensor, values: Tensor) -> Tensor:
-    """Mean of `values` (B,) over the samples that are `there` (B,); 0 where none is."""
-    return torch.where(there, values, 0.0).sum() / there.sum().clamp(min=1)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from skfusion.encoders.transformer import Attended, recorded_attention
 from skfusion.fusion.masks import FUSION, GLOBAL
+from skfusion.fusion.within import Within
 from skfusion.training.net import PREDICTION_STEP
 
 _CHUNK = 2 * PREDICTION_STEP
@@ -16,13 +17,15 @@ _CHUNK = 2 * PREDICTION_STEP
 
 def attention_maps(net: Any, data: Any) -> tuple[list[str], Any]:
     """Return names, and maps (n_samples, n_names, n_names) or None where the fusion has no attention."""
-    names = net.module_.names
+    names, fusion = net.module_.names, net.module_.fusion
+    # Owners of tokens are counted among all that the fusion was made for.
+    inside = list(fusion.widths) if isinstance(fusion, Within) else names
     chunks = []
-    with recorded_attention(net.module_.fusion) as records:
+    with recorded_attention(fusion) as records:
         # One chunk after the other, since weights of all layers are kept: they grow with the square of the tokens.
         for output in chain.from_iterable(net.outputs(data.subset(rows)) for rows in _spans(len(data))):
             n = len(output.fused)
-            layers = [by_modality(record, len(names)) for record in records]
+            layers = [by_modality(record, len(inside)) for record in records]
             if not layers:
                 return names, None
             # Subsets of modalities lie one after the other along the padded samples.
@@ -33,7 +36,7 @@ def attention_maps(net: Any, data: Any) -> tuple[list[str], Any]:
     maps = np.concatenate(chunks)
     asked = {"fusion": FUSION, "global": GLOBAL}
     asked = {name: k for name, k in asked.items() if not np.isnan(maps[:, k]).all() or np.nansum(maps[:, :, k])}
-    used = [*range(len(names)), *asked.values()]
+    used = [*(inside.index(name) for name in names), *asked.values()]
     return [*names, *asked], maps[:, used][:, :, used]
 
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
+from skorch.callbacks import Callback, EpochTimer, PassthroughScoring, PrintLog
 from skorch.callbacks.scoring import ScoringBase
 from skorch.utils import noop
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 
 from skfusion.encoders.batch import Batch
-from skfusion.fusion.network import FusionNetwork
+from skfusion.fusion.network import FusionNetwork, layers_below
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.context import Context, Part
 from skfusion.training.batches import Samples, TensorData, spans
-from skfusion.training.callbacks import ProgressBar
+from skfusion.training.callbacks import ProgressBar, StopEarly
 
 _BATCH_METHODS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 _RATES = ("lr", "momentum", "betas")
@@ -40,8 +40,11 @@ class FusionNet(NeuralNet):
     ----------
     network : FusionNetwork
         What is trained, in place.
-    objectives : list of nn.Module
-        Their losses are added up; the first one's is the validation loss as well.
+    objectives : dict of str to nn.Module
+        Their losses are added up. Where one is called "supervised" it comes first, and the validation loss is its own
+        and that of those that say `validates`; else it is that of all.
+    weights : dict of str to float
+        What the losses of objectives are multiplied by; 1 for those it does not name.
     seed : int
         Order of the batches.
     optimizer : "adamw", class or partial
@@ -56,6 +59,8 @@ class FusionNet(NeuralNet):
         What networks compute in; weights and losses stay float32.
     compile_network : bool
         Whether training goes through `torch.compile`.
+    layer_decay : float
+        Each layer below the heads trains with a learning rate so many times that of the layer above it.
     **kwargs
         skorch's `lr`, `max_epochs`, `batch_size`, `callbacks`, `device`.
     """
@@ -65,8 +70,9 @@ class FusionNet(NeuralNet):
     def __init__(
         self,
         network: FusionNetwork,
-        objectives: list[nn.Module],
+        objectives: dict[str, nn.Module],
         *,
+        weights: dict[str, float] | None = None,
         seed: int = 0,
         optimizer: Any = "adamw",
         weight_decay: float = 0.0,
@@ -74,20 +80,26 @@ class FusionNet(NeuralNet):
         verbose: int = 0,
         precision: str = "float32",
         compile_network: bool = False,
+        layer_decay: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(network, nn.ModuleList(objectives), optimizer=optimizer, verbose=verbose, **kwargs)
+        if not objectives:
+            raise ValueError("objectives is empty; due is at least one.")
+        super().__init__(network, nn.ModuleList(objectives.values()), optimizer=optimizer, verbose=verbose, **kwargs)
         scoring = [c for c in self.callbacks or () if isinstance(c, ScoringBase | PassthroughScoring)]
         if scoring:
             raise TypeError(
                 f"callbacks holds {scoring[0]!r}, which needs skorch's own data sets. train_loss and valid_loss are "
                 "recorded without it; for another score use cross_validate, or early_stopping=True for the loss."
             )
+        self.objective_names = list(objectives)
+        self.weights = dict(weights or {})
         self.seed = seed
         self.weight_decay = weight_decay
         self.scheduler = scheduler
         self.precision = precision
         self.compile_network = compile_network
+        self.layer_decay = layer_decay
         self._compiled: Any = None
         self.initialize()
         # The trained ones are module_ and criterion_; holding them twice would double every pickle.
@@ -115,11 +127,34 @@ class FusionNet(NeuralNet):
         if not _sets(build, "lr"):
             options["lr"] = self.lr
         # A network of fixed features alone has nothing to optimise but its head; torch refuses an empty list.
-        self.optimizer_ = build(parameters, **options)
+        self._factors = [1.0]
+        if self.layer_decay == 1:
+            self.optimizer_ = build(parameters, **options)
+        else:
+            self.optimizer_ = build(self._groups(parameters), **options)
+            for group, factor in zip(self.optimizer_.param_groups, self._factors):
+                group["lr"] *= factor
         self._base_rates = [
             {name: group[name] for name in _RATES if name in group} for group in self.optimizer_.param_groups
         ]
         return self
+
+    def _groups(self, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
+        """Group parameters by layer, what objectives learn with the heads; learn the factor of each group's rate."""
+        levels = [[p for p in level if p.requires_grad] for level in layers_below(self.module_)]
+        in_network = {id(p) for p in self.module_.parameters()}
+        levels[0] += [p for p in parameters if id(p) not in in_network]
+        depths = [depth for depth, level in enumerate(levels) if level]
+        self._factors = [self.layer_decay**depth for depth in depths]
+        return [{"params": levels[depth]} for depth in depths]
+
+    def regroup(self, frozen: list[str], layer_decay: float) -> None:
+        """Freeze other parts, or train layers at other rates, from here on; the optimizer starts anew."""
+        if frozen == self.module_.frozen and layer_decay == self.layer_decay:
+            return
+        self.module_.freeze(frozen)
+        self.layer_decay = layer_decay
+        self.initialize_optimizer()
 
     def get_split_datasets(
         self, X: tuple[TensorData, TensorData | None], y: Any = None, **fit_params: Any
@@ -225,14 +260,17 @@ class FusionNet(NeuralNet):
 
         def closure() -> Tensor:
             self.optimizer_.zero_grad(set_to_none=True)
-            losses.update(self._losses(self.criterion_, samples, epoch))
-            losses["loss"].mean.backward()  # type: ignore[no-untyped-call]
+            losses.update(self._losses(self._named_objectives, samples, epoch))
+            loss = losses["loss"].mean
+            # Of a batch that no objective concerns there is nothing to learn.
+            if loss.requires_grad:
+                loss.backward()  # type: ignore[no-untyped-call]
             for objective in self.criterion_:
                 getattr(objective, "on_gradients", noop)(self.module_)
             if self._watchers:
                 named = list(self.module_.named_parameters())
                 self.notify("on_grad_computed", named_parameters=named, batch=samples, training=True)
-            return losses["loss"].mean.detach()
+            return loss.detach()
 
         # LBFGS and its like ask for the loss as often as they want.
         first: Tensor = self.optimizer_.step(closure)
@@ -243,13 +281,23 @@ class FusionNet(NeuralNet):
 
     @torch.no_grad()
     def _validate_on(self, samples: Samples, epoch: int) -> dict[str, Part]:
-        return self._losses(self.criterion_[:1], samples, epoch)
+        chosen = self._named_objectives
+        if self._is_supervised:
+            chosen = chosen[:1] + [pair for pair in chosen[1:] if getattr(pair[1], "validates", False)]
+        return self._losses(chosen, samples, epoch)
 
-    def _losses(self, objectives: Any, samples: Samples, epoch: int) -> dict[str, Part]:
-        """Return ``"loss"``, the sum of all, and by name what objectives and the fusion tell apart."""
-        if not len(objectives):
-            raise ValueError("objectives is empty; due is at least one.")
-        network, supervised = self.module_, self.criterion_[0]
+    @property
+    def _is_supervised(self) -> bool:
+        return self.objective_names[:1] == ["supervised"]
+
+    @property
+    def _named_objectives(self) -> list[tuple[str, Any]]:
+        return list(zip(self.objective_names, self.criterion_))
+
+    def _losses(self, objectives: list[tuple[str, Any]], samples: Samples, epoch: int) -> dict[str, Part]:
+        """Return ``"loss"``, the sum of the objectives', and by name what they and the fusion tell apart."""
+        network = self.module_
+        supervised = self.criterion_[0] if self._is_supervised else None
         context = Context(
             network, samples.target, samples.weight, samples.index, self._n_train, epoch, supervised=supervised
         )
@@ -257,7 +305,7 @@ class FusionNet(NeuralNet):
         found: dict[str, Tensor | Part] = {}
         total: Tensor = torch.zeros((), device=whole.present.device)
         clean: FusionOutput | None = None
-        for objective in objectives:
+        for name, objective in objectives:
             outputs = {}
             for view, batch in objective.views(whole, None).items():
                 if batch is whole:
@@ -267,7 +315,9 @@ class FusionNet(NeuralNet):
                     outputs[view] = self._run(batch)
             losses = dict(objective.loss(outputs, whole, context))
             loss = losses.pop("loss")
-            total = total + loss
+            total = total + self.weights.get(name, 1.0) * (loss.mean if isinstance(loss, Part) else loss)
+            if objective is not supervised:
+                found[f"of_{name}"] = loss
             found.update(losses)
         # What a fusion adds is no part of how well it predicts.
         if clean is not None and self.module_.training:
@@ -290,8 +340,8 @@ class FusionNet(NeuralNet):
         """Train on with another learning rate, unless the optimizer came with its own."""
         if lr != self.lr and not _sets(self.optimizer, "lr"):
             self.lr = lr
-            for rates in self._base_rates:
-                rates["lr"] = lr
+            for rates, factor in zip(self._base_rates, self._factors):
+                rates["lr"] = lr * factor
 
     def diverged(self, what: str) -> ValueError:
         """Return the error that says so."""
@@ -325,9 +375,9 @@ class Batches:
         return len(spans(len(self.data), self.batch_size, training=self.shuffle))
 
 
-def early_stopping(patience: int) -> EarlyStopping:
+def early_stopping(patience: int) -> StopEarly:
     """Stop when the validation loss has not improved for `patience` epochs, and restore the best weights."""
-    return EarlyStopping(monitor="valid_loss", patience=patience, threshold=0, load_best=True, sink=noop)
+    return StopEarly(monitor="valid_loss", patience=patience, threshold=0, load_best=True, sink=noop)
 
 
 def _sets(build: Any, keyword: str) -> bool:

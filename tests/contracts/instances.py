@@ -14,6 +14,7 @@ import skfusion
 from skfusion import (
     EarlyFusionTransformer,
     FusionClassifier,
+    FusionDistiller,
     FusionRegressor,
     JointFusionClassifier,
     JointFusionRegressor,
@@ -22,6 +23,7 @@ from skfusion import (
     Modalities,
     ModalityImputer,
     ModalityScheduler,
+    MultimodalPretrainer,
     PatternConformalClassifier,
     PatternConformalRegressor,
 )
@@ -48,6 +50,10 @@ INSTANCES = {
     "late-stacker": LateFusionStacker(LogisticRegression(), cv=3),
     "late-weighted": LateFusionStacker(LogisticRegression(), "weighted", cv=3),
     "late-regressor": LateFusionRegressor(Ridge(tol=1e-12), cv=3),
+    "pretrainer": MultimodalPretrainer(**{**NET, "max_epochs": 3}),
+    "pretrainer-reconstruction": MultimodalPretrainer(
+        ["reconstruction"], fusion="concat", modality_dropout=0.3, **{**NET, "max_epochs": 3}
+    ),
     "imputer-conversion": ModalityImputer(Conversion(estimator=JointFusionRegressor(**NET)), random_state=0),
     "imputer-knn": ModalityImputer("knn"),
     "imputer-linear": ModalityImputer("linear", random_state=0),
@@ -63,6 +69,9 @@ INSTANCES = {
     "facade-late": FusionClassifier("late", late=LateFusionStacker(LogisticRegression(), cv=3)),
     "facade-joint-regressor": FusionRegressor(joint=JointFusionRegressor(**SMALL), device="cpu", random_state=0),
     "facade-early-regressor": FusionRegressor("early"),
+    "distiller": FusionDistiller(
+        FusionClassifier("early"), JointFusionClassifier(**SMALL), device="cpu", random_state=0
+    ),
     "scheduler": ModalityScheduler(FusionClassifier("early"), cv=3, random_state=0),
     "conformal-classifier": PatternConformalClassifier(FusionClassifier("early"), min_samples=5, random_state=0),
     "conformal-regressor": PatternConformalRegressor(FusionRegressor("early"), min_samples=5, random_state=0),

@@ -405,7 +405,7 @@ def test_a_warm_start_that_fails_midway_leaves_the_network_as_it_was(fitted, y):
 
 
 def test_going_on_with_other_outputs_raises(fitted, y):
-    needs(hasattr(fitted, "partial_fit"), "partial_fit")
+    needs(hasattr(fitted, "partial_fit") and hasattr(fitted, "predict"), "partial_fit on a target")
     with pytest.raises(ValueError, match="y has 2 outputs; due are 1, as before"):
         fitted.partial_fit(DATA, np.stack([y, y], axis=1))
 
@@ -416,7 +416,8 @@ def test_a_warm_start_goes_on_from_the_weights(fitted, y):
     fitted.set_params(warm_start=True, max_epochs=2).fit(DATA, y)
     assert fitted.n_iter_ == n_epochs + 2
     fitted.partial_fit(DATA, y)
-    assert fitted.n_iter_ == n_epochs + 3
+    # One epoch, or a whole stage where there is no target.
+    assert fitted.n_iter_ == n_epochs + 2 + (1 if hasattr(fitted, "predict") else 2)
     fitted.set_params(warm_start=False).fit(DATA, y)
     assert fitted.n_iter_ == 2
 

@@ -169,7 +169,7 @@ def build(callbacks=(), objectives=None, seed=0, lr=0.01, **options):
     network = FusionNetwork(encoders, Concat({"a": 4, "b": 4}, 4), nn.Linear(4, 2), modality_dropout=0.3)
     return FusionNet(
         network,
-        [Supervised(n_classes=[2])] if objectives is None else objectives,
+        {"supervised": Supervised(n_classes=[2])} if objectives is None else objectives,
         seed=seed,
         lr=lr,
         max_epochs=3,
@@ -303,7 +303,7 @@ def test_outputs_come_in_order_without_gradients_and_padding():
 
 def test_an_objective_is_due():
     with pytest.raises(ValueError, match="objectives is empty; due is at least one"):
-        build(objectives=[]).partial_fit((training_data(), None))
+        build(objectives={})
 
 
 def test_a_network_without_a_head_says_so():
