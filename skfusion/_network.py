@@ -230,7 +230,6 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
         return FusionNet(
             network,
             objectives,
-            weights=getattr(self, "weights", None),
             seed=seed,
             optimizer=self.optimizer,
             weight_decay=self.weight_decay,

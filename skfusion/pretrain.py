@@ -25,6 +25,8 @@ _BLOCK = 1024
 """Samples that are compared with all others at a time."""
 _REHEARSAL = "rehearsal"
 """The objective that `partial_fit` adds."""
+_REHEARSAL_WEIGHT = 200.0
+"""Its error is a mean over units, and small: with less weight, embeddings drift from under what was fitted on them."""
 
 
 class MultimodalPretrainer(NetworkEstimator):
@@ -48,7 +50,7 @@ class MultimodalPretrainer(NetworkEstimator):
         How `X` is split, or which modalities to take; see the guide on input.
     weights : dict of str to float, default=None
         What the losses of objectives are multiplied by, by name; 1 for those it does not name. "rehearsal" is that of
-        `partial_fit`.
+        `partial_fit`, 200 by default.
     pretrained : estimator, default=None
         Another pretrainer or joint estimator to start from; cloned and fitted on the same samples, unless it comes as
         ``FrozenEstimator(p)``.
@@ -401,7 +403,7 @@ class MultimodalPretrainer(NetworkEstimator):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         device = resolve_device(self.device)
         with seeded(seed, device):
-            source = None if self.pretrained is None else clone(self.pretrained).fit(X)
+            source = None if self.pretrained is None else clone(self.pretrained).fit(X, None)
             encoders, trunk = self._build_encoders(X, None, seed, source)
             network = self._assemble(encoders, trunk, self._build_fusion(encoders, source))
             self._build_trainer(network, X, device, seed)
@@ -412,6 +414,10 @@ class MultimodalPretrainer(NetworkEstimator):
         self.net_ = self._build_net(
             network, objectives, batch_size=_batch_size(self.batch_size, len(X)), device=device, seed=seed
         )
+        self.net_.weights = self._weights()
+
+    def _weights(self) -> dict[str, float]:
+        return {_REHEARSAL: _REHEARSAL_WEIGHT, **(self.weights or {})}
 
     def _build_objectives(self, X: Modalities) -> dict[str, Any]:
         specs = self.objectives
@@ -438,7 +444,7 @@ class MultimodalPretrainer(NetworkEstimator):
         network = self.network_
         network.modality_dropout, network.drop_token = self._dropout_by_modality(network.names), self.drop_token
         self.net_.precision, self.net_.compile_network = self.precision, self.compile
-        self.net_.weights = dict(self.weights or {})
+        self.net_.weights = self._weights()
         if self.batch_size != "auto":
             self.net_.batch_size = self.batch_size
         self.net_.set_lr(self.lr)
@@ -460,7 +466,7 @@ class MultimodalPretrainer(NetworkEstimator):
         if contrasts and n_pairs < _FEW_TO_CONTRAST:
             warnings.warn(
                 f"batches of {size} samples hold about {n_pairs:.0f} that have two modalities or more; contrast learns "
-                f"little from fewer than {_FEW_TO_CONTRAST}. Use a larger batch_size, or Contrastive(n_memory=1024).",
+                f"little from fewer than {_FEW_TO_CONTRAST}. Use a larger batch_size.",
                 UserWarning,
                 stacklevel=5,
             )

@@ -96,8 +96,8 @@ class FusionNetwork(nn.Module):
         return self
 
     def part(self, path: str) -> nn.Module:
-        """Return a copy of a submodule, which is no longer frozen."""
-        part = copy.deepcopy(self.get_submodule(path))
+        """Return a copy of a submodule on the CPU, where networks are built, which is no longer frozen."""
+        part = copy.deepcopy(self.get_submodule(path)).cpu()
         for name, parameter in part.named_parameters(prefix=path):
             if name in self._held:
                 parameter.requires_grad_(True)

@@ -40,7 +40,8 @@ class Contrastive(nn.Module):
     n_projection : int, default=None
         Width of what is compared; None is that of the fused embedding.
     n_memory : int, default=0
-        So many of the last embeddings serve as further negatives, but for those of the same sample.
+        So many of the last embeddings serve as further negatives, one a sample, but for those of the sample itself.
+        They are of a network as it was, with its dropout: with many of these, a small ``dropout_rate`` serves better.
 
     References
     ----------
@@ -148,10 +149,11 @@ class Contrastive(nn.Module):
 
     @torch.no_grad()
     def _remember(self, unit: Tensor, there: Tensor, index: Tensor) -> None:
-        """Let the embeddings of this batch push the oldest out."""
+        """Let the embeddings of this batch push the oldest out, and those of the same samples."""
         kept = slice(0, self.n_memory)
+        again = (self.owners.unsqueeze(1) == index).any(1)  # (K,)
         self.memory = torch.cat([unit, self.memory.to(unit.dtype)], dim=1)[:, kept]
-        self.remembered = torch.cat([there, self.remembered], dim=1)[:, kept]
+        self.remembered = torch.cat([there, self.remembered & ~again], dim=1)[:, kept]
         self.owners = torch.cat([index, self.owners])[kept]
 
     def on_train_end(self) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from skfusion.encoders.batch import Batch, ModalityBatch
 from skfusion.fusion.output import FusionOutput
-from skfusion.objectives.context import Context, Part, Setting, mean_of
+from skfusion.objectives.context import Context, Part, Setting, mean_of, source_of_draws
 
 
 class Rehearsal(nn.Module):
@@ -56,11 +56,12 @@ class Rehearsal(nn.Module):
     def views(self, batch: Batch, generator: object = None) -> dict[str, Batch]:
         """Return mixtures of as many stored samples as the batch has."""
         n = len(batch)
-        place = torch.randint(len(self.order), (n,))
+        source = source_of_draws(self.training, self.order, None)
+        place = torch.randint(len(self.order), (n,), generator=source)
         count = self.count[place]
-        partner = self.first[place] + torch.minimum((torch.rand(n) * count).long(), count - 1)
+        partner = self.first[place] + torch.minimum((torch.rand(n, generator=source) * count).long(), count - 1)
         one, other = (next(self.stored.subset(self.order[p]).iterate(n)).batch for p in (place, partner))
-        share = torch.rand(n).to(batch.present.device)
+        share = torch.rand(n, generator=source).to(batch.present.device)
         modalities = {
             name: mixed(values, other.modalities[name], share, self.numbers.get(name))
             for name, values in one.modalities.items()

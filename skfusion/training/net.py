@@ -317,8 +317,9 @@ class FusionNet(NeuralNet):
             loss = losses.pop("loss")
             total = total + self.weights.get(name, 1.0) * (loss.mean if isinstance(loss, Part) else loss)
             if objective is not supervised:
-                found[f"of_{name}"] = loss
-            found.update(losses)
+                losses.setdefault(f"of_{name}", loss)
+            # Two objectives of one class tell the same parts apart.
+            found.update({key if key not in found else f"{key} ({name})": value for key, value in losses.items()})
         # What a fusion adds is no part of how well it predicts.
         if clean is not None and self.module_.training:
             for name, extra in clean.losses.items():

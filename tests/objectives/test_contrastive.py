@@ -158,13 +158,15 @@ def test_what_a_sample_was_before_is_no_negative_of_it(double):
 
 
 def test_the_memory_keeps_the_latest(double):
-    scenes = [Scene({"a": 1, "b": 1}, 3, seed=seed) for seed in range(3)]
+    scenes = [Scene({"a": 1, "b": 1}, 3, seed=seed, first=3 * seed) for seed in range(3)]
     objective = scenes[0].prepared(Contrastive(with_fusion=False, n_memory=5))
     for scene in scenes:
         scene.loss(objective)
     latest = torch.cat([project(scene, objective, "a", slice(None)) for scene in (scenes[2], scenes[1])])[:5]
     torch.testing.assert_close(objective.memory[0], latest)
     assert objective.remembered.all()
+    scenes[2].loss(objective)  # the same samples again: what they were before goes
+    assert objective.remembered.tolist() == [[True, True, True, False, False]] * 2
 
 
 @pytest.mark.parametrize(
