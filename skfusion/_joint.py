@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
@@ -106,7 +105,10 @@ class JointFusionBase(NetworkEstimator):
         self._start(data, {lesson.name: lesson.objective})
         self.net_.weights = {"supervised": lesson.share}
         options = {"scheduler": self.scheduler, "early_stopping": self.early_stopping}
-        return self._train(data, self._encode_target(data.y), self.max_epochs, labelled=lesson.labelled, **options)
+        self._train(data, self._encode_target(data.y), self.max_epochs, labelled=lesson.labelled, **options)
+        # What it learns of labels later on is no part of the lesson.
+        self.net_.weights = {}
+        return self
 
     @fits
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
@@ -193,12 +195,7 @@ class JointFusionBase(NetworkEstimator):
         """Build encoders, fusion and heads; `pretrained` brings those that it knows."""
         from skfusion.fusion.network import head_widths
 
-        source = None if self.pretrained is None else clone(self.pretrained).fit(data.X, data.y)
-        if source is not None and not hasattr(source, "network_"):
-            raise TypeError(
-                f"pretrained is {self.pretrained!r}, which has no network_; due is a joint estimator or a "
-                "MultimodalPretrainer."
-            )
+        source = self._fit_pretrained(data.X, data.y, seed)
         encoders, trunk = self._build_encoders(data.X, data.y, seed, source)
         fusion = self._build_fusion(encoders, source)
         heads = {}

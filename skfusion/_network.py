@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Bunch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Bunch, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator
@@ -68,6 +69,34 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
 
     # building
 
+    def _fit_pretrained(self, X: Modalities, y: Any, seed: int) -> Any:
+        """Return the fitted estimator that `pretrained` stands for, None where there is none."""
+        given = self.pretrained
+        if given is None:
+            return None
+        is_frozen = isinstance(given, FrozenEstimator)
+        if not isinstance(given.estimator if is_frozen else given, NetworkEstimator):
+            raise TypeError(
+                f"pretrained is {given!r}, which has no network_; due is a joint estimator or a MultimodalPretrainer, "
+                "or FrozenEstimator of a fitted one."
+            )
+        source = clone(given)
+        if is_frozen:
+            return source.fit(X, y)
+        if source.random_state is None:
+            source.set_params(random_state=seed)
+        if source.device == "auto":
+            source.set_params(device=self.device)
+        try:
+            return source.fit(X, y)
+        except ValueError as error:
+            if y is not None or not get_tags(source).target_tags.required:
+                raise
+            raise ValueError(
+                f"pretrained is a {type(given).__name__}, which learns from labels, and there are none here; fit it "
+                "first, and pass FrozenEstimator(it)."
+            ) from error
+
     def _build_encoders(self, X: Modalities, y: Any, seed: int, source: Any = None) -> tuple[dict[str, Any], Any]:
         """Fit what comes before each encoder, and build it, and a trunk; `source` brings those that it knows."""
         clash = [name for name in X.names if name in RESERVED]
@@ -79,6 +108,11 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
         self.preprocessors_: dict[str, Any] = {}
         encoders: dict[str, Any] = {}
         self._handed_over: list[str] = []
+        if source is not None and not set(X.names) & set(source.preprocessors_):
+            raise ValueError(
+                f"pretrained knows the modalities {list(source.preprocessors_)}, and X has none of them but {X.names}; "
+                "call them the same, or leave pretrained at None."
+            )
         for name, spec in specs.items():
             if source is not None and name in source.preprocessors_:
                 self._require_same(name, source)
@@ -245,8 +279,13 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
             layer_decay=getattr(self, "layer_decay", 1.0),
         )
 
-    def _run_net(self, train: Any, held_out: Any, epochs: int, scheduler: Any, early_stopping: bool) -> None:
-        """Train for `epochs`; `held_out` is a pair of rows to train and to validate on, or None."""
+    def _run_net(
+        self, train: Any, held_out: Any, epochs: int, scheduler: Any, early_stopping: bool, watcher: Any = None
+    ) -> None:
+        """Train for `epochs`.
+
+        `held_out` is a pair of rows to train and to validate on, or None; `watcher` is a callback more.
+        """
         from skfusion.training.device import seeded
         from skfusion.training.net import early_stopping as stop_early
 
@@ -256,7 +295,7 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
         if early_stopping and held_out is not None:
             stopper = [("early_stopping", stop_early(self.n_iter_no_change).initialize())]
         before = net.callbacks_
-        net.callbacks_ = before + stopper
+        net.callbacks_ = before + stopper + ([] if watcher is None else [("watcher", watcher.initialize())])
         # Epochs before this call shift the seed, so that a second call sees other dropout than the first.
         with seeded(net.seed + len(net.history), net.device):
             net.partial_fit((train, None) if held_out is None else tuple(train.subset(rows) for rows in held_out))

@@ -53,7 +53,7 @@ class FusionDistiller(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     beta : float, default=1.0
         Weight of the teacher's embeddings.
     unlabeled : object, default=None
-        The value in `y` of samples without a label, say -1. None means that all have one.
+        The value in `y` of samples without a label, say -1, and not NaN. None means that all have one.
     cv : int, cross-validation splitter or None, default=None
         Samples with a label are answered for by teachers that have not learnt from them, in so many folds; None lets
         the one teacher answer for all. Embeddings are those of the one teacher in any case.
@@ -164,6 +164,11 @@ class FusionDistiller(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             Where the input is not as due (it names the modality), the teacher lacks a class or what `method` needs, or
             no sample has a label.
         """
+        if self.unlabeled is not None and pd.isna(self.unlabeled):
+            raise ValueError(
+                f"unlabeled is {self.unlabeled!r}, which y may not hold; mark samples without a label by another "
+                "value, such as -1 or 'unknown'."
+            )
         X = check_modalities(self, X, y, reset=True)
         data = training_set(self, X, y, sample_weight, groups, numeric=False, multi_output=False)
         labelled = self._find_labelled(data.y)
@@ -345,6 +350,7 @@ def _taken(data: TrainingSet, rows: Any) -> TrainingSet:
 def _fitted(teacher: Any, data: TrainingSet) -> Any:
     """Clone a teacher and fit it; one that is frozen stays as it is."""
     if isinstance(teacher, FrozenEstimator):
+        check_is_fitted(teacher)
         return teacher
     return fit_with(clone(teacher), _inner(data.X), data.y, sample_weight=data.sample_weight, groups=data.groups)
 

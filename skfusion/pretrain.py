@@ -1,11 +1,12 @@
 """Self-supervision: encoders and a fusion that learn without labels."""
 
 import copy
+import math
 import warnings
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.model_selection import ShuffleSplit
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -20,7 +21,8 @@ from skfusion.modalities import Modalities, check_modalities
 
 _MIN_SAMPLES_TO_HOLD_OUT = 50
 _FEW_TO_CONTRAST = 16
-"""Fewer samples in a batch that have two modalities are hardly ever hard to tell apart."""
+"""Fewer samples in a batch that have two modalities are easily told apart."""
+_INSTEAD = "'reconstruction' and 'masked' learn from each modality by itself"
 _BLOCK = 1024
 """Samples that are compared with all others at a time."""
 _REHEARSAL = "rehearsal"
@@ -52,8 +54,8 @@ class MultimodalPretrainer(NetworkEstimator):
         What the losses of objectives are multiplied by, by name; 1 for those it does not name. "rehearsal" is that of
         `partial_fit`, 200 by default.
     pretrained : estimator, default=None
-        Another pretrainer or joint estimator to start from; cloned and fitted on the same samples, unless it comes as
-        ``FrozenEstimator(p)``.
+        Another pretrainer to start from, cloned and fitted on the same samples; ``FrozenEstimator(p)`` keeps its fit,
+        and may also be of a joint estimator.
     modality_dropout : float, dict of str to float or "curriculum", default=0.0
         Probability with which a present modality is left out of a sample in training; one is always kept.
     fill_missing : {"token", "prior"} or None, default=None
@@ -87,7 +89,8 @@ class MultimodalPretrainer(NetworkEstimator):
     scheduler : "one_cycle", class, functools.partial or None, default="one_cycle"
         A torch learning rate scheduler.
     early_stopping : bool, default=False
-        Hold out a part, stop when its loss no longer improves, and restore the best weights.
+        Hold out a part, stop when its loss no longer improves, and restore the best weights. Nothing is held out below
+        50 samples.
     validation_fraction : float, default=0.1
         The part that is held out.
     n_iter_no_change : int, default=10
@@ -101,9 +104,10 @@ class MultimodalPretrainer(NetworkEstimator):
     compile : bool, default=False
         Train through `torch.compile`.
     rehearsal : float, default=0.05
-        Share of its samples that a call of `partial_fit` keeps, for later calls to rehearse; 0 keeps none.
+        Share of its samples that a call of `partial_fit` keeps, rounded down, for later calls to rehearse; 0 keeps
+        none.
     warm_start : bool, default=False
-        A further `fit` goes on from the weights of the last one.
+        A further `fit` goes on from the weights and the objectives of the last one.
     random_state : int, RandomState or None, default=None
         Initial weights, dropout, corruption, and order of the batches.
     verbose : int, default=0
@@ -236,11 +240,13 @@ class MultimodalPretrainer(NetworkEstimator):
         Raises
         ------
         ValueError
-            Where the input is not as due (it names the modality), or where training diverges.
+            Where the input is not as due (it names the modality), no objective concerns any sample, or training
+            diverges.
         """
         goes_on = self.warm_start and hasattr(self, "net_")
         X = check_modalities(self, X, reset=not goes_on)
-        X = _with_something(X)
+        keep = drop_empty(X, np.ones(len(X), dtype=bool))
+        X = X if keep.all() else X[keep]
         if goes_on:
             self._go_on(X)
         else:
@@ -260,8 +266,8 @@ class MultimodalPretrainer(NetworkEstimator):
 
         Encoders, what modalities share, and the fusion are carried over; what objectives learn, such as decoders,
         starts anew in each stage, as published. Only projections of embeddings that are compared go on from where they
-        were: else `retrieve` would be lost for a modality that the stage lacks. Preprocessing is that of the stage that
-        a modality came in, and so are `n_latent` and the kind of the fusion.
+        were: else `retrieve` would be lost for a modality that the stage lacks, as it is with "cca". Preprocessing is
+        that of the stage that a modality came in; `n_latent` and the kind of the fusion are those of the first stage.
 
         Parameters
         ----------
@@ -299,7 +305,8 @@ class MultimodalPretrainer(NetworkEstimator):
         """
         before = copy.copy(self) if hasattr(self, "net_") else None
         X = check_modalities(self, X, reset=before is None, grow=before is not None)
-        X = _with_something(X)
+        keep = drop_empty(X, np.ones(len(X), dtype=bool))
+        X = X if keep.all() else X[keep]
         if before is None:
             self._start(X)
         else:
@@ -330,13 +337,13 @@ class MultimodalPretrainer(NetworkEstimator):
                 grow(old.fusion, fusion, known, widths)
             if type(network.stand_in) is type(old.stand_in) and old.stand_in is not None:
                 grow(old.stand_in, network.stand_in, known, widths)
-            self._require_width(network.fusion, dict(zip(network.names, widths)))
+            self._require_same_fusion(old.fusion, network.fusion, dict(zip(network.names, widths)))
             self._build_trainer(network, X, device, before.net_.seed, self._rehearsal(old, device))
         for name, objective in self.objectives_.items():
             carry_projections(before.objectives_.get(name), objective)
         self.net_.history = copy.deepcopy(before.history_)
 
-    def _require_width(self, fusion: Any, widths: dict[str, int]) -> None:
+    def _require_same_fusion(self, old: Any, fusion: Any, widths: dict[str, int]) -> None:
         """Raise where the parameters would make another network than that of the stage before."""
         from skfusion.fusion.network import head_widths
 
@@ -345,6 +352,11 @@ class MultimodalPretrainer(NetworkEstimator):
             raise ValueError(
                 f"n_latent is {width}, but the stages before had {self.n_latent_}; set it back, or call fit to start "
                 "anew."
+            )
+        if type(fusion) is not type(old):
+            raise ValueError(
+                f"fusion is {type(fusion).__name__}, but the stages before had {type(old).__name__}; set it back, or "
+                "call fit to start anew."
             )
 
     def _rehearsal(self, old: Any, device: Any) -> dict[str, Any]:
@@ -403,7 +415,7 @@ class MultimodalPretrainer(NetworkEstimator):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         device = resolve_device(self.device)
         with seeded(seed, device):
-            source = None if self.pretrained is None else clone(self.pretrained).fit(X, None)
+            source = self._fit_pretrained(X, None, seed)
             encoders, trunk = self._build_encoders(X, None, seed, source)
             network = self._assemble(encoders, trunk, self._build_fusion(encoders, source))
             self._build_trainer(network, X, device, seed)
@@ -426,9 +438,7 @@ class MultimodalPretrainer(NetworkEstimator):
         if not specs:
             raise ValueError("objectives is empty; due is at least one, or 'auto'.")
         objectives = build_objectives(specs)
-        unknown = [name for name in self.weights or {} if name not in (*objectives, _REHEARSAL)]
-        if unknown:
-            raise ValueError(f"weights names {unknown[0]!r}, which is no objective here; these are {list(objectives)}.")
+        self._check_weights(list(objectives))
         for name, objective in objectives.items():
             if getattr(objective, "needs_target", False):
                 raise ValueError(
@@ -437,8 +447,29 @@ class MultimodalPretrainer(NetworkEstimator):
                 )
         return objectives
 
+    def _check_weights(self, names: list[str]) -> None:
+        """Raise where `weights` names no objective, or holds what is no weight."""
+        for name, weight in (self.weights or {}).items():
+            if name not in (*names, _REHEARSAL):
+                raise ValueError(f"weights names {name!r}, which is no objective here; these are {names}.")
+            if not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
+                raise ValueError(f"weights[{name!r}] is {weight!r}; due is a number of at least 0.")
+
     def _go_on(self, X: Modalities) -> None:
         """Prepare to train the network on."""
+        from skfusion.training.device import seeded
+
+        known = self.net_.objective_names
+        self._check_weights(known)
+        if not isinstance(self.objectives, str):
+            with seeded(self.net_.seed, self.net_.device):
+                asked = list(self._build_objectives(X))
+            if asked != known:
+                raise ValueError(
+                    f"objectives are {asked}, but under warm_start a fit goes on with those of the last one, {known}. "
+                    "Set them back, set warm_start=False to start anew, or call partial_fit, which keeps the network "
+                    "and builds objectives anew."
+                )
         # A copy, so that a failing fit leaves the old network as it was.
         self.net_ = copy.deepcopy(self.net_)
         network = self.network_
@@ -450,26 +481,52 @@ class MultimodalPretrainer(NetworkEstimator):
         self.net_.set_lr(self.lr)
 
     def _train(self, X: Modalities) -> None:
+        """Train; raise where no objective concerns any sample, and warn of those that do not."""
+        from skfusion.training.idle import RefuseIdle, idle
+
         train = self._tensors(X)
         held_out = None
         if self.early_stopping and len(X) >= _MIN_SAMPLES_TO_HOLD_OUT:
             splitter = ShuffleSplit(1, test_size=self.validation_fraction, random_state=self.net_.seed)
             held_out = next(splitter.split(np.zeros(len(X))))
         self._warn_of_few(X)
-        self._run_net(train, held_out, self.max_epochs, self.scheduler, self.early_stopping)
+        names = [name for name in self.net_.objective_names if name != _REHEARSAL]
+        n_several = int((X.present.sum(axis=1) > 1).sum())
+        message = (
+            f"the objectives {{}} concern no sample: {n_several} of {len(X)} have two modalities or more, which most "
+            f"objectives need. Give samples that have what they learn from, or choose others; {_INSTEAD}."
+        )
+        n_before = len(self.net_.history)
+        watcher = RefuseIdle(names, message.format(names))
+        self._run_net(train, held_out, self.max_epochs, self.scheduler, self.early_stopping, watcher)
+        left = idle(names, self.net_.history[n_before:])
+        # Those that are told which samples they are for may well be for none of these.
+        left = [name for name in left if getattr(self.objectives_[name], "when", "any") == "any"]
+        if left:
+            warnings.warn(message.format(left), UserWarning, stacklevel=4)
+        self._seen_last = [name for name, there in zip(X.names, X.present.T) if there.any()]
 
     def _warn_of_few(self, X: Modalities) -> None:
         """Warn where a batch has hardly anything to contrast."""
-        contrasts = [o for o in self.net_.criterion_ if hasattr(o, "project") and not getattr(o, "n_memory", 0)]
+        comparing = {name: o for name, o in self.objectives_.items() if hasattr(o, "project")}
+        several = X.present.sum(axis=1) > 1
         size = min(self.net_.batch_size, len(X))
-        n_pairs = size * float((X.present.sum(axis=1) > 1).mean())
-        if contrasts and n_pairs < _FEW_TO_CONTRAST:
-            warnings.warn(
-                f"batches of {size} samples hold about {n_pairs:.0f} that have two modalities or more; contrast learns "
-                f"little from fewer than {_FEW_TO_CONTRAST}. Use a larger batch_size.",
-                UserWarning,
-                stacklevel=5,
+        n_pairs = size * float(several.mean())
+        if not several.any():
+            # Those that leave the fused embedding out have nothing to compare at all, of which training tells.
+            names = [name for name, objective in comparing.items() if "fusion" in objective.heads]
+            what = f"no sample has two modalities or more, so that {names} compare modalities with the fusion alone"
+        else:
+            names = [name for name, objective in comparing.items() if not getattr(objective, "n_memory", 0)]
+            what = (
+                f"batches of {size} samples hold about {n_pairs:.0f} that have two modalities or more; {names} learn "
+                f"little from fewer than {_FEW_TO_CONTRAST}"
             )
+        if not names or n_pairs >= _FEW_TO_CONTRAST:
+            return
+        enough = several.sum() >= _FEW_TO_CONTRAST
+        advice = "Use a larger batch_size." if enough else f"Choose objectives for what there is: {_INSTEAD}."
+        warnings.warn(f"{what}. {advice}", UserWarning, stacklevel=5)
 
     @property
     def objectives_(self) -> dict[str, Any]:
@@ -486,7 +543,7 @@ class MultimodalPretrainer(NetworkEstimator):
         by, of : str
             Heads: names of modalities, or ``"fusion"``.
         k : int, default=10
-            How many to find; at most as many as have `of`.
+            How many to find, at least 1; at most as many are found as have `of`.
 
         Returns
         -------
@@ -499,9 +556,11 @@ class MultimodalPretrainer(NetworkEstimator):
         Raises
         ------
         ValueError
-            Where no objective has brought the embeddings of different modalities together.
+            Where no objective has brought the embeddings of different modalities together, or not those asked for.
         """
         import torch
+
+        from skfusion.objectives.cca import CCA
 
         check_is_fitted(self)
         comparing = next((o for o in self.net_.criterion_ if hasattr(o, "project")), None)
@@ -510,12 +569,19 @@ class MultimodalPretrainer(NetworkEstimator):
                 f"retrieve compares embeddings of different modalities, which the objectives {list(self.objectives_)} "
                 "do not bring together; pretrain with 'contrastive' or 'cca'."
             )
+        if not isinstance(k, Integral) or k < 1:
+            raise ValueError(f"k is {k!r}; due is a whole number of at least 1.")
         X = check_modalities(self, X, reset=False)
         unit: dict[str, Any] = {}
         there: dict[str, Any] = {}
         for parameter, head in (("by", by), ("of", of)):
             if head not in comparing.heads:
                 raise ValueError(f"{parameter} is {head!r}; due is one of {list(comparing.heads)}.")
+            if isinstance(comparing, CCA) and head in X.names and head not in self._seen_last:
+                raise ValueError(
+                    f"{parameter} is {head!r}, but no sample of the last training had it, and 'cca' learns its space "
+                    "anew each time; train with samples that have it, or by 'contrastive'."
+                )
             unit[parameter], there[parameter] = [], self._has(X, head)
         comparing.eval()
         with torch.inference_mode():
@@ -525,7 +591,7 @@ class MultimodalPretrainer(NetworkEstimator):
         asking, answering = (np.flatnonzero(there[parameter]) for parameter in ("by", "of"))
         if not len(answering):
             raise ValueError(f"no sample of X has {of!r}, so there is nothing to find.")
-        k = min(k, len(answering))
+        k = min(int(k), len(answering))
         questions, answers = np.concatenate(unit["by"])[asking], np.concatenate(unit["of"])[answering]
         indices = np.full((len(X), k), -1)
         similarities = np.full((len(X), k), np.nan, dtype=np.float32)
@@ -541,11 +607,6 @@ class MultimodalPretrainer(NetworkEstimator):
     def _has(self, X: Modalities, head: str) -> Any:
         """Which samples have what a head needs, (n_samples,)."""
         return X.present[:, X.names.index(head)] if head in X.names else X.present.any(axis=1)
-
-
-def _with_something(X: Modalities) -> Modalities:
-    keep = drop_empty(X, np.ones(len(X), dtype=bool))
-    return X if keep.all() else X[keep]
 
 
 def _batch_size(batch_size: Any, n_samples: int) -> int:

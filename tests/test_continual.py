@@ -160,6 +160,20 @@ def test_what_cannot_be_gone_on_with_is_said(after_two):
         copy.deepcopy(after_two).set_params(fusion="pretrained").partial_fit({"c": C})
 
 
+def test_another_fusion_cannot_go_on(after_two):
+    with pytest.raises(ValueError, match="fusion is Mean, but the stages before had Zorro; set it back, or call fit"):
+        copy.deepcopy(after_two).set_params(fusion="mean").partial_fit({"c": C})
+
+
+def test_cca_does_not_retrieve_what_the_last_stage_lacked():
+    pair = {"a": A[:200], "b": B[:200]}
+    staged = MultimodalPretrainer(["cca"], **SMALL).partial_fit(pair)
+    staged.partial_fit({"a": A[:150], "c": C})
+    assert staged.retrieve({"a": A[:150], "c": C}, by="a", of="c", k=2).indices.shape == (150, 2)
+    with pytest.raises(ValueError, match="of is 'b', but no sample of the last training had it"):
+        staged.retrieve(pair, by="a", of="b")
+
+
 def test_modalities_that_nobody_asks_for_do_not_join():
     staged = MultimodalPretrainer(modalities=["a"], **SMALL).partial_fit({"a": A, "b": B[:200]})
     staged.partial_fit({"a": A, "b": B[:200]})

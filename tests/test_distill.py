@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -139,6 +140,21 @@ def test_folds_answer_by_teachers_that_have_not_seen_the_sample():
     assert not np.allclose(found.predict_proba(X), plain.predict_proba(X))
 
 
+def test_a_frozen_teacher_was_fitted():
+    X, y = privileged(30, 0)
+    for method in ("response", "intermediate"):
+        with pytest.raises(NotFittedError):
+            distiller(FrozenEstimator(linear()), method=method).fit(X, y)
+
+
+def test_a_student_goes_on_from_labels_alone():
+    X, y = privileged(90, 0)
+    model = distiller(alpha=1.0, learner=student(max_epochs=1)).fit(X, y).student_
+    model.set_params(warm_start=True, max_epochs=20).fit({"cheap": X["cheap"]}, y)
+    losses = model.history_[:, "train_loss"]
+    assert losses[-1] < 0.8 * losses[1]
+
+
 def test_a_frozen_teacher_keeps_its_fit_and_no_teacher_is_changed():
     X, y = privileged(90, 0)
     Counting.seen.clear()
@@ -229,10 +245,11 @@ def test_a_grid_over_the_temperature_runs_in_two_processes():
         ({"student_modalities": ["blood"]}, ValueError, r"student shall see the modalities \['blood'\]; due are some"),
         ({"unlabeled": "?"}, ValueError, "y is '\\?', that is unlabeled, for every sample"),
         ({"alpha": 2.0}, ValueError, "alpha"),
+        ({"unlabeled": np.nan}, ValueError, "unlabeled is nan, which y may not hold; mark samples"),
     ],
 )
 def test_what_cannot_be_taught_raises(options, error, message):
     X, y = privileged(30, 0)
-    y = np.full(30, "?") if "unlabeled" in options else y
+    y = np.full(30, "?") if options.get("unlabeled") == "?" else y
     with pytest.raises(error, match=message):
         distiller(**options).fit(X, y)

@@ -75,6 +75,8 @@ def test_a_student_learns_from_a_teacher():
 
 def test_partners_are_found():
     X, _ = data()
-    pretrainer = MultimodalPretrainer(**{**NET, "max_epochs": 40, "lr": 0.01, "dropout_rate": 0.0}).fit(X)
+    pretrainer = MultimodalPretrainer(
+        fusion="mean", max_epochs=40, dropout_rate=0.0, random_state=0, device="cuda"
+    ).fit(X)
     found = pretrainer.retrieve(X, "labs", "ecg", k=1).indices[:, 0]
     assert np.mean(found == np.arange(120)) > 0.2

@@ -159,8 +159,37 @@ def test_widths_that_do_not_fit_raise_what_to_set(source):
 def test_what_is_no_network_is_not_handed_over():
     with pytest.raises(TypeError, match=r"pretrained is FrozenEstimator.*, which has no network_"):
         joint(pretrained=FrozenEstimator(LogisticRegression().fit(X["rna"], Y))).fit(PAIR, Y)
+    for given in (LogisticRegression(), EarlyFusionTransformer(), "zorro"):
+        for model in (joint(pretrained=given), pretrainer(pretrained=given)):
+            with pytest.raises(TypeError, match=r"pretrained is .*, which has no network_; due is a joint estimator"):
+                model.fit(PAIR, Y)
     with pytest.raises(ValueError, match="fusion is 'pretrained', but pretrained is None"):
         joint(fusion="pretrained").fit(PAIR, Y)
+
+
+def test_what_needs_labels_goes_on_without_them_if_frozen():
+    with pytest.raises(
+        ValueError, match="pretrained is a JointFusionClassifier, which learns from labels, and there are none here"
+    ):
+        pretrainer(pretrained=joint()).fit(PAIR)
+    fitted = joint().fit(PAIR, Y)
+    found = pretrainer(pretrained=FrozenEstimator(fitted), **STILL).fit(PAIR)
+    assert same(state(found.network_.encoders), state(fitted.network_.encoders))
+
+
+def test_a_source_that_knows_none_of_the_modalities_is_refused(source):
+    with pytest.raises(
+        ValueError, match=r"pretrained knows the modalities \['rna', 'protein'\], and X has none of them"
+    ):
+        joint(pretrained=FrozenEstimator(source)).fit({"blood": X["labs"]}, Y)
+
+
+def test_seed_and_device_are_handed_to_what_is_fitted_here():
+    given = pretrainer(random_state=None, device="auto")
+    one, other = (joint(pretrained=given, fusion="pretrained").fit(PAIR, Y) for _ in range(2))
+    np.testing.assert_array_equal(one.transform(PAIR), other.transform(PAIR))
+    assert given.random_state is None
+    assert given.device == "auto"
 
 
 # Freezing

@@ -93,6 +93,13 @@ def test_a_weight_of_nothing_switches_an_objective_off():
         ({"objectives": []}, ValueError, "objectives is empty; due is at least one, or 'auto'"),
         ({"objectives": ["nonsense"]}, ValueError, "objectives is 'nonsense'; due is one of"),
         ({"objectives": ["ranking"]}, ValueError, "objectives holds 'ranking', which learns from a target"),
+        (
+            {"weights": {"contrastive": -1}},
+            ValueError,
+            r"weights\['contrastive'\] is -1; due is a number of at least 0",
+        ),
+        ({"weights": {"contrastive": np.nan}}, ValueError, r"weights\['contrastive'\] is nan; due is"),
+        ({"weights": {"contrastive": "2"}}, ValueError, r"weights\['contrastive'\] is '2'; due is"),
         ({"objectives": [object()]}, TypeError, "which has no views"),
         ({"objectives": "contrastive"}, ValueError, "The 'objectives' parameter"),
         ({"rehearsal": 1.5}, ValueError, "The 'rehearsal' parameter"),
@@ -113,9 +120,36 @@ def test_small_batches_are_warned_of_once():
         (only,) = said
         assert "batches of 12 samples hold about 12 that have two modalities" in str(only.message)
         assert only.filename == __file__
+        assert "'reconstruction' and 'masked' learn from each modality by itself" in str(only.message)
+    with pytest.warns(UserWarning, match="batches of 8 samples .* Use a larger batch_size"):
+        MultimodalPretrainer(batch_size=8, **SMALL).fit(PAIR)
     # Nothing is said where nothing is contrasted, or with what came before.
     MultimodalPretrainer(["reconstruction"], **SMALL).fit(few)
     MultimodalPretrainer([Contrastive(n_memory=64)], **SMALL).fit(few)
+
+
+def unpaired():
+    odd = np.arange(N)[:, None] % 2 == 1
+    return {"a": np.where(odd, X["a"], np.nan), "b": np.where(odd, np.nan, X["b"])}
+
+
+@pytest.mark.parametrize("objective", ["cca", "matching", "cross_masked", "conversion", "alignment", "mil_nce"])
+def test_objectives_that_concern_no_sample_are_refused_after_an_epoch(objective):
+    pretrainer = MultimodalPretrainer([objective], **{**SMALL, "max_epochs": 10**9})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match=rf"\['{objective}'\] concern no sample: 0 of 160 have two modalities"):
+            pretrainer.fit(unpaired())
+    assert not hasattr(pretrainer, "net_")
+
+
+def test_an_objective_that_concerns_no_sample_beside_others_is_warned_of():
+    with pytest.warns(UserWarning, match=r"the objectives \['matching'\] concern no sample") as said:
+        MultimodalPretrainer(["masked", "matching"], **SMALL).fit(unpaired())
+    assert [warning.filename for warning in said] == [__file__]
+    with pytest.warns(UserWarning, match=r"no sample has two modalities or more, so that \['contrastive'\]") as said:
+        MultimodalPretrainer(["contrastive"], **SMALL).fit(unpaired())
+    assert [warning.filename for warning in said] == [__file__]
 
 
 # Embeddings
@@ -168,8 +202,9 @@ def test_bad_input_is_refused_after_fit(fitted):
 
 def test_empty_samples_are_left_out_of_training():
     gone = {name: np.where(np.arange(N)[:, None] < 5, np.nan, values) for name, values in PAIR.items()}
-    with pytest.warns(UserWarning, match="5 of 160 samples have no modality present"):
+    with pytest.warns(UserWarning, match="5 of 160 samples have no modality present") as said:
         found = MultimodalPretrainer(**SMALL).fit(gone)
+    assert [warning.filename for warning in said] == [__file__]
     expected = MultimodalPretrainer(**SMALL).fit({name: values[5:] for name, values in PAIR.items()})
     np.testing.assert_array_equal(found.transform(PAIR), expected.transform(PAIR))
 
@@ -210,6 +245,9 @@ def test_what_cannot_be_retrieved_is_said(fitted):
         fitted.retrieve(X, by="z", of="a")
     with pytest.raises(ValueError, match="of is 'global'; due is one of"):
         fitted.retrieve(X, by="a", of="global")
+    for k in (0, -1, 2.5, "3", None):
+        with pytest.raises(ValueError, match=f"k is {k!r}; due is a whole number of at least 1"):
+            fitted.retrieve(X, by="a", of="c", k=k)
     with pytest.raises(ValueError, match="no sample of X has 'c'"):
         fitted.retrieve(PAIR, by="a", of="c")
     nobody = fitted.retrieve({"a": X["a"]}, by="c", of="a", k=2)
@@ -246,6 +284,16 @@ def test_warm_start_goes_on():
     assert not np.allclose(going.transform(PAIR), first, atol=1e-3)
     anew = MultimodalPretrainer(["reconstruction"], **SMALL).fit(X).fit(PAIR)
     np.testing.assert_array_equal(anew.transform(PAIR), first)
+
+
+def test_warm_start_goes_on_with_the_same_objectives():
+    going = MultimodalPretrainer(["reconstruction"], warm_start=True, **SMALL).fit(PAIR)
+    expected = going.transform(PAIR)
+    with pytest.raises(ValueError, match=r"objectives are \['masked'\], but .* those of the last one, \['reconstr"):
+        going.set_params(objectives=["masked"]).fit(PAIR)
+    with pytest.raises(ValueError, match="weights names 'masked', which is no objective here"):
+        going.set_params(objectives=["reconstruction"], weights={"masked": 1.0}).fit(PAIR)
+    np.testing.assert_array_equal(going.transform(PAIR), expected)
 
 
 def test_objectives_are_searched_in_a_pipeline_over_processes():

@@ -43,6 +43,7 @@ class Supervised(nn.Module):
     """
 
     when = "any"
+    needs_target = True
 
     def __init__(
         self,

@@ -17,7 +17,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
-from skfusion import EarlyFusionTransformer, JointFusionClassifier, JointFusionRegressor, Modalities
+from skfusion import (
+    EarlyFusionTransformer,
+    JointFusionClassifier,
+    JointFusionRegressor,
+    Modalities,
+    MultimodalPretrainer,
+)
 
 SEEN = []
 """What recorders saw, a set of sample numbers a fit."""
@@ -111,7 +117,9 @@ def test_integer_folds_keep_groups_whole(estimator, y):
 def test_what_was_said_of_the_samples_is_not_said_again_by_a_part(estimator, y):
     parameter = next((p for p in ("transformers", "encoders") if p in estimator.get_params(deep=False)), None)
     needs(parameter, "extractors")
-    part = JointFusionRegressor(n_hidden=16, n_latent=8, max_epochs=1, device="cpu", random_state=0)
+    # A pretrainer has no labels to hand on.
+    made = MultimodalPretrainer if isinstance(estimator, MultimodalPretrainer) else JointFusionRegressor
+    part = made(n_hidden=16, n_latent=8, max_epochs=1, device="cpu", random_state=0)
     X = {name: values.copy() for name, values in DATA.items()}
     X["a"][3, 1] = np.nan
     with pytest.warns(UserWarning, match="single values are missing") as caught:
