@@ -40,6 +40,7 @@ BESIDE = ("masked", "cross_masked", "matching", "reconstruction")
 PRETRAINERS = {
     DEFAULT: {},
     "contrastive at temperature .2, zorro": {"objectives": [Contrastive(temperature=0.2, learn_temperature=False)]},
+    "contrastive and cross_masked, zorro": {"objectives": ["contrastive", "cross_masked"]},
     # The rest with the fusion that takes least time.
     **{name: {"objectives": [name], "fusion": "mean"} for name in ALONE},
     "combinatorial, everything_at_once": {"objectives": ["combinatorial"], "fusion": "everything_at_once"},
@@ -256,7 +257,7 @@ def single_fold(seed, fold, title):
 
 
 def table_single(arguments):
-    names = arguments.pretrainers or [DEFAULT, "contrastive", "reconstruction"]
+    names = arguments.pretrainers or [DEFAULT, "contrastive and cross_masked, zorro", "contrastive", "reconstruction"]
     titles = ["raw", *(f"{name} {state}" for name in names for state in ("untrained", "pretrained"))]
     tasks = [(seed, fold, title) for seed in arguments.seeds[:1] for fold in range(5) for title in titles]
     scores = Parallel(arguments.n_jobs)(delayed(single_fold)(*task) for task in tasks)
