@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from skfusion._base import fits
 from skfusion._build import build_objectives, prepared
 from skfusion._compat import options, real
-from skfusion._network import NetworkEstimator
+from skfusion._network import NetworkEstimator, batch_size
 from skfusion._targets import training_set
 from skfusion.modalities import Modalities, check_modalities
 
@@ -186,7 +186,7 @@ class JointFusionBase(NetworkEstimator):
             self.net_ = self._build_net(
                 network,
                 {"supervised": supervised, **objectives},
-                batch_size=_batch_size(self.batch_size, len(data.X)),
+                batch_size=batch_size(self.batch_size, len(data.X), n_batches=30, smallest=32),
                 device=device,
                 seed=seed,
             )
@@ -279,13 +279,6 @@ class JointFusionBase(NetworkEstimator):
         if head in X.names:
             return ~X.present[:, X.names.index(head)]
         return ~X.present.any(axis=1)
-
-
-def _batch_size(batch_size: Any, n_samples: int) -> int:
-    """About thirty batches an epoch, from 32 to 1024 samples each, a power of two."""
-    if batch_size != "auto":
-        return int(batch_size)
-    return int(np.clip(2 ** np.round(np.log2(max(n_samples, 1) / 30)), 32, 1024))
 
 
 def _without_reduction(criterion: Any) -> Any:

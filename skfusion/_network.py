@@ -376,9 +376,12 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
             raise ValueError(f"head is {head!r}; due is one of {list(self.embedding_means_)}.")
         X = check_modalities(self, X, reset=False)
         out = np.concatenate([o.heads[head].float().cpu().numpy() for o in self.net_.outputs(self._tensors(X))])
-        empty = ~(X.present.any(axis=1) if head in RESERVED else X.present[:, X.names.index(head)])
-        out[empty] = self.embedding_means_[head]
+        out[~self._has(X, head)] = self.embedding_means_[head]
         return out
+
+    def _has(self, X: Modalities, head: str) -> Any:
+        """Which samples have what a head needs, (n_samples,)."""
+        return X.present[:, X.names.index(head)] if head in X.names else X.present.any(axis=1)
 
     def _learn_embedding_means(self, train: Any) -> None:
         """Learn what stands in where a head has nothing to go by."""
@@ -444,6 +447,13 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
         mean = np.nansum(maps, axis=0) / np.where(count, count, np.nan)
         frame = pd.DataFrame(mean, index=pd.Index(names, name="from"), columns=pd.Index(names, name="to"))
         return Bunch(maps=maps, mean=frame, names=names)
+
+
+def batch_size(asked: Any, n_samples: int, *, n_batches: int, smallest: int) -> int:
+    """Return `asked`, or for "auto" about so many batches an epoch, from `smallest` to 1024 samples, a power of two."""
+    if asked != "auto":
+        return int(asked)
+    return int(np.clip(2 ** np.round(np.log2(max(n_samples, 1) / n_batches)), smallest, 1024))
 
 
 def _widths(encoders: dict[str, Any]) -> dict[str, int]:

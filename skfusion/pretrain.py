@@ -14,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from skfusion._base import fits
 from skfusion._build import build_objectives, prepared
 from skfusion._compat import options, real
-from skfusion._network import NetworkEstimator
+from skfusion._network import NetworkEstimator, batch_size
 from skfusion._rehearsal import Stored, carry_projections, nearest_to_centres
+from skfusion._retrieval import most_similar
 from skfusion._targets import drop_empty
 from skfusion.modalities import Modalities, check_modalities
 
@@ -23,8 +24,6 @@ _MIN_SAMPLES_TO_HOLD_OUT = 50
 _FEW_TO_CONTRAST = 16
 """Fewer samples in a batch that have two modalities are easily told apart."""
 _INSTEAD = "'reconstruction' and 'masked' learn from each modality by itself"
-_BLOCK = 1024
-"""Samples that are compared with all others at a time."""
 _REHEARSAL = "rehearsal"
 """The objective that `partial_fit` adds."""
 _REHEARSAL_WEIGHT = 200.0
@@ -423,9 +422,8 @@ class MultimodalPretrainer(NetworkEstimator):
     def _build_trainer(self, network: Any, X: Modalities, device: Any, seed: int, rehearsal: Any = None) -> None:
         objectives = {**self._build_objectives(X), **(rehearsal or {})}
         prepared(objectives, lambda: self._setting(network))
-        self.net_ = self._build_net(
-            network, objectives, batch_size=_batch_size(self.batch_size, len(X)), device=device, seed=seed
-        )
+        size = batch_size(self.batch_size, len(X), n_batches=10, smallest=64)
+        self.net_ = self._build_net(network, objectives, batch_size=size, device=device, seed=seed)
         self.net_.weights = self._weights()
 
     def _weights(self) -> dict[str, float]:
@@ -595,22 +593,6 @@ class MultimodalPretrainer(NetworkEstimator):
         questions, answers = np.concatenate(unit["by"])[asking], np.concatenate(unit["of"])[answering]
         indices = np.full((len(X), k), -1)
         similarities = np.full((len(X), k), np.nan, dtype=np.float32)
-        for start in range(0, len(asking), _BLOCK):
-            cosines = questions[start : start + _BLOCK] @ answers.T  # (block, n_answering)
-            best = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
-            order = np.argsort(-np.take_along_axis(cosines, best, 1), axis=1, kind="stable")
-            best = np.take_along_axis(best, order, 1)
-            rows = asking[start : start + _BLOCK]
-            indices[rows], similarities[rows] = answering[best], np.take_along_axis(cosines, best, 1)
+        best, similarities[asking] = most_similar(questions, answers, k)
+        indices[asking] = answering[best]
         return Bunch(indices=indices, similarities=similarities)
-
-    def _has(self, X: Modalities, head: str) -> Any:
-        """Which samples have what a head needs, (n_samples,)."""
-        return X.present[:, X.names.index(head)] if head in X.names else X.present.any(axis=1)
-
-
-def _batch_size(batch_size: Any, n_samples: int) -> int:
-    """Return a tenth of the samples, from 64 to 1024, a power of two."""
-    if batch_size != "auto":
-        return int(batch_size)
-    return int(np.clip(2 ** np.round(np.log2(max(n_samples, 1) / 10)), 64, 1024))

@@ -21,6 +21,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CyclicLR, ReduceLROnPlateau, StepLR
 
 from skfusion import JointFusionClassifier, JointFusionRegressor, LateFusionStacker, Modalities
+from skfusion._network import batch_size
 from skfusion.encoders import MLP, Conv1d, Conv3d, Wrapped
 from skfusion.encoders.batch import Batch, ModalityBatch
 from skfusion.fusion import Select
@@ -1020,10 +1021,8 @@ def test_a_pickle_goes_on_as_the_original_does():
 
 @pytest.mark.parametrize(("n_samples", "expected"), [(60, 32), (3000, 128), (20_000, 512), (10**6, 1024)])
 def test_batches_grow_with_the_samples(n_samples, expected):
-    from skfusion._joint import _batch_size
-
-    assert _batch_size("auto", n_samples) == expected
-    assert _batch_size(7, n_samples) == 7
+    assert batch_size("auto", n_samples, n_batches=30, smallest=32) == expected
+    assert batch_size(7, n_samples, n_batches=30, smallest=32) == 7
 
 
 def test_the_penalty_closes_the_gates_of_noise_and_leaves_that_of_a_signal():

@@ -8,8 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skfusion import Modalities, MultimodalPretrainer
-from skfusion import pretrain as module
+from skfusion import Modalities, MultimodalPretrainer, _retrieval
 from skfusion.objectives import Contrastive, Reconstruction
 
 SMALL = {"n_latent": 8, "n_hidden": 16, "max_epochs": 3, "device": "cpu", "random_state": 0}
@@ -235,7 +234,7 @@ def test_retrieve_gives_all_there_are_and_goes_by_blocks(fitted, monkeypatch):
     whole = fitted.retrieve(X, by="a", of="c", k=10_000)
     assert whole.indices.shape == (N, n_with_c)
     assert all(len(set(row)) == n_with_c for row in whole.indices)
-    monkeypatch.setattr(module, "_BLOCK", 7)
+    monkeypatch.setattr(_retrieval, "BLOCK", 7)
     parts = fitted.retrieve(X, by="a", of="c", k=10_000)
     np.testing.assert_allclose(parts.similarities, whole.similarities, atol=1e-5)
 
