@@ -44,8 +44,6 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/fusion_steps.py
 	$(BIN)/python benchmarks/conformal.py
 	$(BIN)/python benchmarks/pretraining.py
-	$(BIN)/python benchmarks/distillation.py
-	$(BIN)/python benchmarks/continual.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix-only .
