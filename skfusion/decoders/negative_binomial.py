@@ -58,6 +58,10 @@ class NegativeBinomial(Distribution):
         variance: Tensor = self.mu + self.mu.square() / self.theta
         return variance
 
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "NegativeBinomial":
+        """Return the same distribution over a batch of another shape."""
+        return NegativeBinomial(self.mu.expand(batch_shape), self.theta.expand(batch_shape))
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-probability of counts `value`, as numbers of mu's dtype."""
         if self._validate_args:
