@@ -1,0 +1,1 @@
+"""What only single-cell users need."""
