@@ -20,8 +20,8 @@ _N_TIMES = 400
 """Points in time that a cell may be assigned to, at the end."""
 _STEPS = 15
 _RATE = 0.05
-_TRIAL = 6
-"""Rounds after which the best start is chosen."""
+_TRIALS = ((6, 2), (12, 1))
+"""Rounds, after which so many of the starts go on."""
 _LEAST_NOISE = 1e-3
 _LOG_RATES = (-8.0, 6.0)
 _CHUNK = 4096
@@ -139,11 +139,15 @@ def fit_dynamics(spliced: Any, unspliced: Any, connectivities: Any, *, max_iter:
     spliced, unspliced = (np.asarray(layer, dtype=np.float64) for layer in (spliced, unspliced))
     starts = [order * sign for order in _orders(spliced, unspliced, connectivities) for sign in (1, -1)]
     runs = [_Run(spliced, unspliced, start) for start in starts]
-    for run in runs:
-        for _ in range(min(_TRIAL, max_iter)):
-            run.round()
-    best = max(runs, key=lambda run: run.log_likelihood)
-    for _ in range(_TRIAL, max_iter):
+    done = 0
+    for rounds, n_kept in _TRIALS:
+        for run in runs:
+            for _ in range(min(rounds, max_iter - done)):
+                run.round()
+        done += rounds
+        runs = sorted(runs, key=lambda run: run.log_likelihood)[-n_kept:]
+    (best,) = runs
+    for _ in range(done, max_iter):
         before = best.log_likelihood
         best.round()
         if best.log_likelihood - before < tol:
