@@ -1,0 +1,16 @@
+"""What single-cell users need: moments and the steady-state model of RNA velocity, metrics with controls, Displays."""
+
+from skfusion._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "first_moments": "skfusion.singlecell.moments:first_moments",
+        "nearest_neighbors": "skfusion.singlecell.neighbors:nearest_neighbors",
+        "normalize_layer": "skfusion.singlecell.neighbors:normalize_layer",
+        "second_moments": "skfusion.singlecell.moments:second_moments",
+        "select_genes": "skfusion.singlecell.neighbors:select_genes",
+        "splicing_moments": "skfusion.singlecell.moments:splicing_moments",
+        "steady_state_velocity": "skfusion.singlecell.steady_state:steady_state_velocity",
+    },
+)
