@@ -202,3 +202,20 @@ def check_same_shape(**arrays: Any) -> None:
     if len({array.shape for array in arrays.values()}) > 1:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise ValueError(f"shapes differ: {shapes}. Due are the same cells and genes, in the same order.")
+
+
+def check_neighbors(neighbors: Any, n_cells: int) -> sparse.csr_matrix:
+    """Check who is a neighbour of whom: every positive weight counts as 1, and no cell is its own neighbour."""
+    if not sparse.issparse(neighbors):
+        raise TypeError(
+            f"neighbors is a {type(neighbors).__name__}; due is a CSR matrix of shape (n_cells, n_cells), such as "
+            "nearest_neighbors(embedding) or adata.obsp['connectivities']."
+        )
+    if neighbors.shape != (n_cells, n_cells):
+        raise ValueError(
+            f"neighbors has shape {neighbors.shape}; due is {(n_cells, n_cells)}, a row and a column a cell."
+        )
+    pairs = sparse.coo_matrix(neighbors)
+    kept = (pairs.data > 0) & (pairs.row != pairs.col)
+    ones = np.ones(int(kept.sum()))
+    return sparse.csr_matrix((ones, (pairs.row[kept], pairs.col[kept])), shape=neighbors.shape)
