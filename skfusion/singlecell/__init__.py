@@ -17,5 +17,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "steady_state_velocity": "skfusion.singlecell.steady_state:steady_state_velocity",
         "velocity_confidence": "skfusion.singlecell.metrics:velocity_confidence",
         "velocity_report": "skfusion.singlecell.metrics:velocity_report",
+        "weighted_neighbors": "skfusion.singlecell.weighted:weighted_neighbors",
     },
 )
