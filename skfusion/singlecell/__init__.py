@@ -18,5 +18,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "velocity_confidence": "skfusion.singlecell.metrics:velocity_confidence",
         "velocity_report": "skfusion.singlecell.metrics:velocity_report",
         "weighted_neighbors": "skfusion.singlecell.weighted:weighted_neighbors",
+        "zero_shot_report": "skfusion.singlecell.report:zero_shot_report",
     },
 )
