@@ -5,6 +5,9 @@ from skfusion._lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "LatentTimeDisplay": "skfusion.singlecell.plot.latent_time:LatentTimeDisplay",
+        "PhasePortraitDisplay": "skfusion.singlecell.plot.phase:PhasePortraitDisplay",
+        "VelocityDisplay": "skfusion.singlecell.plot.velocity:VelocityDisplay",
         "cross_boundary_correctness": "skfusion.singlecell.metrics:cross_boundary_correctness",
         "first_moments": "skfusion.singlecell.moments:first_moments",
         "in_cluster_coherence": "skfusion.singlecell.metrics:in_cluster_coherence",
