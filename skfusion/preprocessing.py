@@ -24,6 +24,8 @@ WIDE = 512
 """CSR with more columns than this is projected, where a dense model follows."""
 N_COMPONENTS = 50
 """Components that wide CSR is projected to."""
+_THETAS = (0.1, 100.0)
+"""Between these lies what moments say of a dispersion."""
 _SPARSE_DENSITY = 0.3
 """Where CSR and dense parts meet, the result is CSR below this share of stored values, as in ColumnTransformer."""
 
@@ -112,7 +114,13 @@ class Counts(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         library_size = float(np.median(totals[totals > 0])) if totals.any() else 1.0
         shares = sparse.csr_matrix(sparse.diags_array(1 / np.maximum(totals, 1)) @ rows)
         means = np.asarray((shares * library_size).log1p().mean(axis=0)).ravel()
-        self.statistics_ = CountStatistics(library_size, means, np.asarray(shares.mean(axis=0)).ravel())
+        share = np.asarray(shares.mean(axis=0)).ravel()
+        squares = np.asarray(shares.power(2).mean(axis=0)).ravel()
+        # A Poisson of this rate would have shares of this variance.
+        poisson = share * float(np.mean(1 / np.maximum(totals, 1)))
+        excess = np.maximum(squares - np.square(share) - poisson, 1e-12)
+        thetas = np.clip(np.square(share) / excess, *_THETAS)
+        self.statistics_ = CountStatistics(library_size, means, share, thetas)
         self.n_features_in_ = X.shape[1]
         return self
 

@@ -1,5 +1,7 @@
 """From an embedding to a distribution over the expression of genes."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,6 +9,7 @@ from torch.distributions import Distribution, Normal, Poisson
 
 from skfusion.decoders.negative_binomial import NegativeBinomial
 from skfusion.decoders.zero_inflated import ZeroInflatedNegativeBinomial
+from skfusion.encoders.counts import CountStatistics
 from skfusion.encoders.dropout import Dropout
 
 LIKELIHOODS = ("negative_binomial", "zero_inflated_negative_binomial", "poisson", "normal")
@@ -39,8 +42,8 @@ default="negative_binomial"
         Width of `batch`, what is known of a cell beside its embedding, such as its batch, one-hot.
     dropout_rate : float, default=0.0
         Share of hidden units that are dropped in training.
-    shares : Tensor, default=None
-        (n_genes,) mean share of each gene in training, which the decoder starts from.
+    statistics : CountStatistics, default=None
+        What training says of the counts: the shares and dispersions that the decoder starts from.
 
     References
     ----------
@@ -67,7 +70,7 @@ default="negative_binomial"
         n_layers: int = 1,
         n_covariates: int = 0,
         dropout_rate: float = 0.0,
-        shares: Tensor | None = None,
+        statistics: CountStatistics | None = None,
     ) -> None:
         super().__init__()
         for name, value, due in (("likelihood", likelihood, LIKELIHOODS), ("dispersion", dispersion, _DISPERSIONS)):
@@ -93,8 +96,12 @@ default="negative_binomial"
                 if layer is not None:
                     nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(self.skip.bias)
-            if shares is not None and likelihood != "normal":
-                self.skip.bias.copy_(shares.clamp(min=_SMALLEST).log())
+            if statistics is not None and likelihood != "normal":
+                self.skip.bias.copy_(_logs(statistics.shares))
+                if self.log_dispersion is not None:
+                    self.log_dispersion.copy_(_logs(statistics.thetas))
+                if self.dispersed is not None:
+                    self.dispersed.bias.copy_(_logs(statistics.thetas))
 
     @property
     def _is_dispersed(self) -> bool:
@@ -121,3 +128,7 @@ default="negative_binomial"
             return NegativeBinomial(mu, theta, validate_args=False)
         # Starts close to none.
         return ZeroInflatedNegativeBinomial(mu, theta, self.inflated(hidden).float() - 3, validate_args=False)
+
+
+def _logs(values: Any) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.float32).clamp(min=_SMALLEST).log()

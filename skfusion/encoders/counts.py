@@ -14,8 +14,11 @@ class CountStatistics(NamedTuple):
         Mean of ``log1p(count / total * library_size)``.
     shares : ndarray (n_genes,)
         Mean of a gene's share of the total.
+    thetas : ndarray (n_genes,)
+        Inverse dispersion of a gene by moments, of normalised counts.
     """
 
     library_size: float
     means: Any
     shares: Any
+    thetas: Any

@@ -1,6 +1,7 @@
 """Encoders of counts over genes: gene identity times a continuous value embedding, several genes to a token."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from skfusion.encoders.counts import CountStatistics
 from skfusion.encoders.dropout import SHARE_OF_INPUTS, Dropout
 
 _MOST_TOKENS = 512
-_N_HIDDEN = 4
+_N_HIDDEN = 2
 """Hidden units of the network from a value to its embedding."""
 
 
@@ -24,11 +25,17 @@ class GeneEmbedding(nn.Module):
         Number of genes.
     width : int
         Width of the vectors.
+    start : array-like (n_genes, n_columns), default=None
+        What the first columns start from, such as loadings of principal components; others start small.
     """
 
-    def __init__(self, n_genes: int, width: int) -> None:
+    def __init__(self, n_genes: int, width: int, start: Any = None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_genes, width))
+        weight = torch.randn(n_genes, width) / math.sqrt(n_genes)
+        if start is not None:
+            known = torch.as_tensor(start, dtype=torch.float32)[:, :width]
+            weight = torch.cat([known, 0.1 * weight[:, known.shape[1] :]], dim=1)
+        self.weight = nn.Parameter(weight)
 
 
 class Expression(nn.Module):
@@ -107,10 +114,11 @@ class Expression(nn.Module):
         values = values + self.curve(values.unsqueeze(-1)).squeeze(-1)
         values = F.pad(values, (0, self.padding)).unflatten(1, (self.n_tokens, self.patch_size))  # (B, n, k)
         identity = F.pad(self.genes.weight, (0, 0, 0, self.padding))  # (n k, D)
-        identity = identity.unflatten(0, (self.n_tokens, self.patch_size)) / math.sqrt(self.patch_size)  # (n, k, D)
+        identity = identity.unflatten(0, (self.n_tokens, self.patch_size))  # (n, k, D)
         # Genes are added up first: the product with each gene's identity would not fit into memory.
         summed = (values.transpose(0, 1) @ identity).transpose(0, 1)  # (B, n, D)
-        tokens = summed * self.direction + identity.sum(1) + self.position  # (B, n, D)
+        # Times their number, so that the mean token is the sum over all genes.
+        tokens = self.n_tokens * summed * self.direction + self.position  # (B, n, D)
         return Tokens(tokens, batch.mask.expand(-1, self.n_tokens))
 
     def normalized(self, counts: Tensor, offset: Tensor) -> Tensor:

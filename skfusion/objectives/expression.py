@@ -4,22 +4,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from skfusion.decoders.expression import LIKELIHOODS, ExpressionDecoder
 from skfusion.encoders.batch import Batch, ModalityBatch
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.checks import require_one_of, require_whole_numbers
 from skfusion.objectives.context import Context, Part, Setting, mean_of
-from skfusion.objectives.pairs import mean_over_pairs
 
 
 class Expression(nn.Module):
-    r"""Negative log-likelihood of each modality's counts, decoded from the fused and from each modality's embedding [1]_.
+    """Negative log-likelihood of each modality's counts, decoded from the fused and each modality's embedding [1]_.
 
-    Each head has a decoder a modality, so that under a fusion whose heads are pure one layer of counts is predicted
-    from the other alone. Counts are those that an encoder with ``takes_counts`` gets, as `Expression` of
-    `skfusion.encoders`; other values are decoded as the encoders get them, under a normal distribution. It is the mean
-    over the values of a sample, and over the pairs of head and modality of which it has both.
+    Each modality has a decoder, and each head a linear map to what decoders share, so that under a fusion whose heads
+    are pure one layer of counts is predicted from the other alone. In training a sample is decoded from one of its
+    heads, drawn anew each time; in evaluation from all. Counts are those that an encoder with ``takes_counts`` gets, as
+    `Expression` of `skfusion.encoders`; other values are decoded as the encoders get them, under a normal distribution.
+    It is the mean over the values of a modality, and over the modalities that a sample has.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ class Expression(nn.Module):
     >>> rates = np.exp(rng.normal(size=(60, 1)) * rng.normal(size=20))
     >>> X = {layer: csr_matrix(rng.poisson(rates)) for layer in ("spliced", "unspliced")}
     >>> pretrainer = MultimodalPretrainer(["expression"], "expression", max_epochs=2, random_state=0).fit(X)
-    >>> "train_loss_spliced_from_unspliced" in pretrainer.history_[0]
+    >>> "train_loss_expression_spliced" in pretrainer.history_[0]
     True
     """
 
@@ -75,46 +76,62 @@ class Expression(nn.Module):
     covariates: Tensor | None
 
     def prepare(self, setting: Setting) -> None:
-        """Build a decoder for each head and modality."""
+        """Build a map for each head and a decoder for each modality."""
         names, widths = setting.network.names, setting.widths
-        self.pairs = [(head, name) for head in ("fusion", *names) for name in names]
+        self.heads, self.names = ["fusion", *names], list(names)
+        width = widths["fusion"]
+        self.maps = nn.ModuleList(nn.Linear(widths[head], width) for head in self.heads)
+        n_covariates = 0 if self.covariates is None else self.covariates.shape[1]
         decoders = []
-        for head, name in self.pairs:
+        for name in names:
             statistics = setting.counts.get(name)
             decoders.append(
                 ExpressionDecoder(
-                    widths[head],
+                    width,
                     _n_values(setting.shapes[name]),
                     likelihood="normal" if statistics is None else self.likelihood,
                     dispersion=self.dispersion,
                     n_hidden=self.n_hidden,
                     n_layers=self.n_layers,
-                    n_covariates=0 if self.covariates is None else self.covariates.shape[1],
-                    shares=None if statistics is None else torch.as_tensor(statistics.shares, dtype=torch.float32),
+                    n_covariates=n_covariates,
+                    statistics=statistics,
                 )
             )
         self.decoders = nn.ModuleList(decoders)
 
-    def decoder(self, head: str, name: str) -> ExpressionDecoder:
-        """Return what decodes a modality from a head."""
-        decoder: ExpressionDecoder = self.decoders[self.pairs.index((head, name))]  # type: ignore[assignment]
-        return decoder
+    def decode(
+        self, name: str, head: str, embedding: Tensor, *, library: Tensor | None = None, batch: Tensor | None = None
+    ) -> Distribution:
+        """Decode a modality from the embedding (B, D) of a head; `library` (B,), `batch` (B, n_covariates)."""
+        decoder = self.decoders[self.names.index(name)]
+        found: Distribution = decoder(self.maps[self.heads.index(head)](embedding), library=library, batch=batch)
+        return found
 
     def views(self, batch: Batch, generator: object = None) -> dict[str, Batch]:
         """Return the batch as it is."""
         return {"clean": batch}
 
     def loss(self, outputs: dict[str, FusionOutput], batch: Batch, context: Context) -> dict[str, Part]:
-        """Return the mean over pairs of head and modality, and each of them as ``<modality>_from_<head>``."""
+        """Return the mean over modalities, and that of each as ``expression_<modality>``."""
         output, network = outputs["clean"], context.network
         given = None if self.covariates is None else self.covariates[context.index]
-        each, both = [], []
-        for (head, name), decoder in zip(self.pairs, self.decoders):
-            there = network.present_in(name, batch.present)  # (B,)
-            each.append(self.of(decoder, output.heads[head], batch.modalities[name], there, given))
-            both.append(there & network.present_in(head, batch.present))
-        parts = {f"{name}_from_{head}": mean_of(b, e) for (head, name), e, b in zip(self.pairs, each, both)}
-        return {"loss": mean_over_pairs(torch.stack(each), torch.stack(both)), **parts}
+        has = torch.stack([network.present_in(head, batch.present) for head in self.heads])  # (H, B)
+        mapped = torch.stack([m(output.heads[head]) for head, m in zip(self.heads, self.maps)])  # (H, B, D)
+        if self.training:
+            draw = torch.where(has, torch.rand(has.shape, device=has.device), -1.0)
+            chosen = draw.argmax(0)[None, :, None].expand(1, -1, mapped.shape[-1])  # (1, B, D)
+            mapped, has = mapped.gather(0, chosen), has.any(0, keepdim=True)
+        there = torch.stack([network.present_in(name, batch.present) for name in self.names])  # (M, B)
+        each = torch.stack(
+            [
+                torch.stack([self.of(d, z, batch.modalities[name], t & h, given) for z, h in zip(mapped, has)]).sum(0)
+                for name, d, t in zip(self.names, self.decoders, there)
+            ]
+        )  # (M, B)
+        each = each / has.sum(0).clamp(min=1)
+        parts = {f"expression_{name}": mean_of(t, e) for name, e, t in zip(self.names, each, there)}
+        each = torch.where(there, each, 0.0).sum(0) / there.sum(0).clamp(min=1)  # (B,)
+        return {"loss": mean_of(there.any(0), each), **parts}
 
     def of(
         self, decoder: nn.Module, embedding: Tensor, modality: ModalityBatch, there: Tensor, given: Tensor | None

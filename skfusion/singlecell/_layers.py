@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 
 from skfusion.modalities import Modalities, kinds
 from skfusion.preprocessing import LogNormalizer, holds_counts
@@ -160,3 +162,25 @@ def what_is_no_count(values: Any, present: Any) -> str | None:
     if data.dtype.kind == "f" and not np.equal(np.floor(data), data).all():
         return f"fractions, such as {data[np.floor(data) != data][0]:g}"
     return None
+
+
+def loadings(X: Modalities, width: int, seed: int) -> Any:
+    """Return loadings (n_genes, at most width) of principal components, an equal number of each layer.
+
+    The scores of a layer on its own have standard deviations that are the roots of those of the components, and
+    variances whose mean is 1.
+    """
+    found = []
+    for column, name in enumerate(X.names):
+        rows = X[name][np.flatnonzero(X.present[:, column])]
+        if sparse.issparse(rows):
+            logs = LogNormalizer().fit_transform(rows)
+        else:
+            logs = np.nan_to_num(StandardScaler().fit_transform(rows))
+        n_components = min(width // len(X.names), *(n - 1 for n in logs.shape))
+        if n_components < 1:
+            continue
+        pca = PCA(n_components, svd_solver="arpack", random_state=seed).fit(logs)
+        spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-12))
+        found.append(pca.components_.T / np.sqrt(spread * spread.mean()))
+    return np.hstack(found) if found else None

@@ -17,7 +17,7 @@ from skfusion._compat import integer, options, real
 from skfusion.modalities import Modalities
 from skfusion.preprocessing import to_dense
 from skfusion.pretrain import MultimodalPretrainer
-from skfusion.singlecell._layers import choose_genes, read_layers, what_is_no_count, with_genes
+from skfusion.singlecell._layers import choose_genes, loadings, read_layers, what_is_no_count, with_genes
 
 _OTHER = {"spliced": "unspliced", "unspliced": "spliced"}
 _OUTPUTS = ("log_normalized", "normalized", "counts")
@@ -244,7 +244,7 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         chosen = self._chosen(whole)
         self._learn_libraries(whole, chosen)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        self.pretrainer_ = self._pretrainer(seed, codes).fit(chosen)
+        self.pretrainer_ = self._pretrainer(seed, codes, loadings(chosen, self.n_latent, seed)).fit(chosen)
         return self
 
     # reading
@@ -369,12 +369,12 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
 
     # training
 
-    def _pretrainer(self, seed: int, codes: Any) -> MultimodalPretrainer:
+    def _pretrainer(self, seed: int, codes: Any, start: Any) -> MultimodalPretrainer:
         from skfusion.encoders import Expression, GeneEmbedding
         from skfusion.training.device import resolve_device, seeded
 
         with seeded(seed, resolve_device(self.device)):
-            genes = GeneEmbedding(len(self.genes_), self.n_latent)
+            genes = GeneEmbedding(len(self.genes_), self.n_latent, start)
         encoder = partial(Expression, n_tokens=self.n_tokens, gene_embedding=genes)
         return MultimodalPretrainer(
             self._build_objectives(codes),
@@ -526,11 +526,11 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         library = None
         if layer in self._counts:
             library = torch.from_numpy(self._libraries(cells, layer, there)).to(device)
-        fused = objective.decoder("fusion", layer)(output.fused, library=library, batch=given)
+        fused = objective.decode(layer, "fusion", output.fused, library=library, batch=given)
         other = _OTHER[layer]
         if there.all() or other not in self.layers_:
             return fused, library
-        crossed = objective.decoder(other, layer)(output.heads[other], library=library, batch=given)
+        crossed = objective.decode(layer, other, output.heads[other], library=library, batch=given)
         return _choose(torch.from_numpy(there).to(device), fused, crossed), library
 
     def _libraries(self, cells: Modalities, layer: str, there: Any) -> Any:
