@@ -132,6 +132,7 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
                 n_layers=self.n_layers,
                 dropout_rate=self.dropout_rate,
                 groups=preprocessor.groups,
+                counts=preprocessor.counts,
             )
         if source is None or source.network_.trunk is None:
             sizes = {"dropout_rate": self.dropout_rate, "n_heads": self.n_heads}
@@ -255,6 +256,7 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
             {name: known[name].shape for name in network.names},
             head_widths(network.fusion, _widths(dict(zip(network.names, network.encoders)))),
             {name: known[name].groups for name in network.names},
+            {name: known[name].counts for name in network.names},
         )
 
     def _build_net(self, network: Any, objectives: dict[str, Any], *, batch_size: int, device: Any, seed: int) -> Any:
@@ -318,7 +320,8 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
         values = {
             name: self.preprocessors_[name].apply(X[name], X.present[:, column]) for column, name in enumerate(X.names)
         }
-        return TensorData(values, X.present, self.net_.device, target, weight)
+        counts = [name for name, preprocessor in self.preprocessors_.items() if preprocessor.counts is not None]
+        return TensorData(values, X.present, self.net_.device, target, weight, counts=counts)
 
     # what was fitted
 

@@ -24,6 +24,7 @@ OBJECTIVES = {
     "conversion": "skfusion.objectives.conversion:Conversion",
     "pseudo_supervision": "skfusion.objectives.pseudo_supervision:PseudoSupervision",
     "ranking": "skfusion.objectives.ranking:Ranking",
+    "expression": "skfusion.objectives.expression:Expression",
     "table_transfer": "skfusion.objectives.table_transfer:TableTransfer",
 }
 """Name of an objective to where its class is; adding one is one line here."""

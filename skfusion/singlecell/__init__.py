@@ -1,4 +1,4 @@
-"""What single-cell users need: moments and the steady-state model of RNA velocity, metrics with controls, Displays."""
+"""What single-cell users need: spliced and unspliced counts from AnnData to velocity, metrics with controls, Displays."""
 
 from skfusion._lazy import lazy_names
 
@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "LatentTimeDisplay": "skfusion.singlecell.plot.latent_time:LatentTimeDisplay",
         "PhasePortraitDisplay": "skfusion.singlecell.plot.phase:PhasePortraitDisplay",
+        "SplicingFusion": "skfusion.singlecell.splicing:SplicingFusion",
         "VelocityDisplay": "skfusion.singlecell.plot.velocity:VelocityDisplay",
         "cross_boundary_correctness": "skfusion.singlecell.metrics:cross_boundary_correctness",
         "first_moments": "skfusion.singlecell.moments:first_moments",

@@ -1,6 +1,6 @@
 """Training data as whole tensors, and batches as slices of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -49,6 +49,8 @@ class TensorData:
         (n_samples,) or (n_samples, n_outputs); integers are classes.
     weight : ndarray (n_samples,), default=None
         Sample weights.
+    counts : sequence of str, default=()
+        Modalities whose values are counts, of which batches hold the log totals as ``offset``.
     """
 
     def __init__(
@@ -58,9 +60,12 @@ class TensorData:
         device: torch.device,
         target: Any = None,
         weight: Any = None,
+        *,
+        counts: Sequence[str] = (),
     ) -> None:
         self.device = device
         self.n_samples = len(present)
+        self.counts = frozenset(counts)
         self.present = torch.from_numpy(np.array(present)).to(device)
         self.values: dict[str, Any] = {}
         self.masks: dict[str, Tensor] = {}
@@ -117,7 +122,9 @@ class TensorData:
             else:
                 part = self._densify(values[rows if rows_on_cpu is None else rows_on_cpu.numpy()])
             mask = self.masks[name][rows] & there if name in self.masks else there
-            modalities[name] = ModalityBatch(part, mask)
+            # A cell without a count has no logarithm of its total.
+            offset = part.sum(1).clamp(min=1).log() if name in self.counts else None  # (B,)
+            modalities[name] = ModalityBatch(part, mask, offset=offset)
         index = torch.arange(rows.start, rows.stop, device=self.device) if isinstance(rows, slice) else rows
         return Samples(
             Batch(modalities, present),
