@@ -57,6 +57,9 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         Whether θ is one a gene, or one a gene and cell.
     n_tokens : int, default=8
         Patches of genes a layer, at most 512.
+    learn_genes : bool, default=False
+        Whether training changes the genes' identities, which start as loadings of principal components of both layers.
+        With few cells they are better left there.
     modality_dropout : float, default=0.1
         Probability with which a layer is left out of a cell in training; one is always kept.
     n_hidden : int, default=128
@@ -132,6 +135,7 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         "likelihood": [options("negative_binomial", "zero_inflated_negative_binomial", "poisson")],
         "dispersion": [options("gene", "gene-cell")],
         "n_tokens": [integer(1)],
+        "learn_genes": ["boolean"],
         "modality_dropout": [real(0, 1)],
         "n_hidden": [integer(1)],
         "n_latent": [integer(1)],
@@ -161,6 +165,7 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         likelihood: str = "negative_binomial",
         dispersion: str = "gene",
         n_tokens: int = 8,
+        learn_genes: bool = False,
         modality_dropout: float = 0.1,
         n_hidden: int = 128,
         n_latent: int = 64,
@@ -187,6 +192,7 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         self.likelihood = likelihood
         self.dispersion = dispersion
         self.n_tokens = n_tokens
+        self.learn_genes = learn_genes
         self.modality_dropout = modality_dropout
         self.n_hidden = n_hidden
         self.n_latent = n_latent
@@ -374,7 +380,7 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         from skfusion.training.device import resolve_device, seeded
 
         with seeded(seed, resolve_device(self.device)):
-            genes = GeneEmbedding(len(self.genes_), self.n_latent, start)
+            genes = GeneEmbedding(len(self.genes_), self.n_latent, start, learn=self.learn_genes)
         encoder = partial(Expression, n_tokens=self.n_tokens, gene_embedding=genes)
         return MultimodalPretrainer(
             self._build_objectives(codes),
