@@ -5,6 +5,7 @@ from skfusion._lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "generation_report": "skfusion.singlecell.generation:generation_report",
         "SplicingFusion": "skfusion.singlecell.splicing:SplicingFusion",
     },
 )
