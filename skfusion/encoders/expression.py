@@ -27,15 +27,18 @@ class GeneEmbedding(nn.Module):
         Width of the vectors.
     start : array-like (n_genes, n_columns), default=None
         What the first columns start from, such as loadings of principal components; others start small.
+    learn : bool, default=True
+        Whether training changes them: there are as many weights as genes times `width`, and few cells are soon learnt
+        by heart with these.
     """
 
-    def __init__(self, n_genes: int, width: int, start: Any = None) -> None:
+    def __init__(self, n_genes: int, width: int, start: Any = None, *, learn: bool = True) -> None:
         super().__init__()
         weight = torch.randn(n_genes, width) / math.sqrt(n_genes)
         if start is not None:
             known = torch.as_tensor(start, dtype=torch.float32)[:, :width]
             weight = torch.cat([known, 0.1 * weight[:, known.shape[1] :]], dim=1)
-        self.weight = nn.Parameter(weight)
+        self.weight = nn.Parameter(weight, requires_grad=learn)
 
 
 class Expression(nn.Module):

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "VelocityDisplay": "skfusion.singlecell.plot.velocity:VelocityDisplay",
         "cross_boundary_correctness": "skfusion.singlecell.metrics:cross_boundary_correctness",
         "first_moments": "skfusion.singlecell.moments:first_moments",
+        "generation_report": "skfusion.singlecell.generation:generation_report",
         "in_cluster_coherence": "skfusion.singlecell.metrics:in_cluster_coherence",
         "nearest_neighbors": "skfusion.singlecell.neighbors:nearest_neighbors",
         "normalize_layer": "skfusion.singlecell.neighbors:normalize_layer",

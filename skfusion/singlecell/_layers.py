@@ -10,7 +10,8 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from skfusion.modalities import Modalities, kinds
-from skfusion.preprocessing import LogNormalizer, holds_counts
+from skfusion.modalities.kinds import scatter
+from skfusion.preprocessing import LogNormalizer, holds_counts, to_dense
 
 LAYERS = ("spliced", "unspliced")
 """What the layers are called inside, whatever their names in an AnnData."""
@@ -115,6 +116,37 @@ def with_genes(X: Modalities, genes: Sequence[str]) -> Modalities:
             )
         data[name] = X[name][:, where]
     return Modalities._of(data, dict.fromkeys(X.names, tuple(genes)), X.present, X.sample_ids)
+
+
+def fitted_genes(X: Modalities, genes: Any, counts: Sequence[str], width: int | None) -> Modalities:
+    """Return the layers of `X` over `genes`: those that are `counts` as CSR of integers, others dense.
+
+    `width` is that of the layers at fit, where genes had no names but their positions; None where they had.
+    """
+    first = X.names[0]
+    named = X._columns[first] is not None
+    if width is None and not named:
+        raise ValueError("X has no names of genes, and fitted were genes by name; pass an AnnData or DataFrames.")
+    if width is not None:
+        if X[first].shape[1] != width:
+            raise ValueError(
+                f"layers have {X[first].shape[1]} genes; due are {width}, as at fit, where genes had no names to be "
+                "aligned by. Fit on an AnnData, or on DataFrames."
+            )
+        columns = tuple(map(str, range(width)))
+        X = Modalities._of(dict(X._data), dict.fromkeys(X.names, columns), X.present, X.sample_ids)
+    X = with_genes(X, list(genes))
+    data = {}
+    for name, there in zip(X.names, X.present.T):
+        if name not in counts:
+            data[name] = to_dense(X[name]).astype(np.float32)
+            continue
+        rows = sparse.csr_matrix(X[name])
+        if not there.all():
+            # What lies in the rows of cells that lack the layer may be anything.
+            rows = scatter(rows[np.flatnonzero(there)], np.where(there, np.cumsum(there) - 1, -1))
+        data[name] = rows.astype(np.int32)
+    return Modalities._of(data, X._columns, X.present, X.sample_ids)
 
 
 def choose_genes(X: Modalities, genes: Any, n_top_genes: int | None) -> list[str]:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
 from skfusion._compat import integer, options, real
+from skfusion.imputation.strategy import Strategy
+from skfusion.impute import ModalityImputer
 from skfusion.modalities import Modalities
 from skfusion.preprocessing import to_dense
 from skfusion.pretrain import MultimodalPretrainer
-from skfusion.singlecell._layers import choose_genes, loadings, read_layers, what_is_no_count, with_genes
+from skfusion.singlecell._batches import Batches
+from skfusion.singlecell._density import Density
+from skfusion.singlecell._layers import choose_genes, fitted_genes, loadings, read_layers, what_is_no_count
+from skfusion.singlecell._libraries import Libraries, has, totals
 
 _OTHER = {"spliced": "unspliced", "unspliced": "spliced"}
 _OUTPUTS = ("log_normalized", "normalized", "counts")
@@ -40,8 +46,9 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         Column of ``obs`` that tells batches apart. Decoders are told of it, so that embeddings need not be.
     present_keys : dict of str to str, default=None
         Boolean columns of ``obs`` that say which cells have "spliced", "unspliced".
-    method : {"dynamical", "steady_state"}, default="dynamical"
-        The model of transcription that velocity is inferred from.
+    method : {"dynamical", "steady_state"} or None, default="dynamical"
+        The model of transcription that velocity is inferred from [3]_: kinetics along a latent time that all genes
+        share, or distances from a steady state. None infers none, which saves its time.
     genes : list of str, default=None
         Which genes to fit; None chooses `n_top_genes`.
     n_top_genes : int or None, default=2000
@@ -57,6 +64,16 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         Whether θ is one a gene, or one a gene and cell.
     n_tokens : int, default=8
         Patches of genes a layer, at most 512.
+    imputer : str, Strategy or None, default="linear"
+        What predicts the log-normalised expression of a layer that a cell lacks: a strategy of `ModalityImputer`. None
+        is the network, which also gives all other outputs of `predict_expression`.
+    target_sum : float, default=10000
+        Total over all genes that expression is normalised to.
+    n_density : int, default=20
+        Principal components in which the density of embeddings is fitted, which `sample` draws from.
+    learn_genes : bool, default=False
+        Whether training changes the genes' identities, which start as loadings of principal components of both layers.
+        With few cells they are better left there.
     modality_dropout : float, default=0.1
         Probability with which a layer is left out of a cell in training; one is always kept.
     n_hidden : int, default=128
@@ -70,10 +87,11 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
     dropout_rate : float, default=0.2
         Share of hidden units dropped in training.
     n_neighbors : int, default=30
-        Neighbours over which the moments of velocity are taken.
-    lr : float, default=0.002
+        Neighbours over which the moments of velocity are taken: training cells that have both layers, near in the
+        principal components of the spliced layer.
+    lr : float, default=0.003
         Peak of the learning rate.
-    max_epochs : int, default=60
+    max_epochs : int, default=30
         Passes over the cells.
     batch_size : int or "auto", default="auto"
         "auto" is a tenth of the cells, from 64 to 1024.
@@ -90,8 +108,6 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         The genes that are fitted.
     layers_ : list of str
         "spliced", "unspliced", or the one of them that is fitted.
-    batches_ : list of str
-        Batches seen in fit, where there is a `batch_key`.
     pretrainer_ : MultimodalPretrainer
         What was trained.
     history_ : skorch.History
@@ -103,6 +119,8 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
     ----------
     .. [1] Recasens et al., "Zorro: the masked multimodal transformer", arXiv:2301.09595, 2023.
     .. [2] Lopez et al., "Deep generative modeling for single-cell transcriptomics", Nature Methods 15, 2018.
+    .. [3] Bergen et al., "Generalizing RNA velocity to transient cell states through dynamical modeling", Nature
+       Biotechnology 38, 2020.
 
     Examples
     --------
@@ -125,13 +143,17 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         "unspliced_layer": [str, None],
         "batch_key": [str, None],
         "present_keys": [dict, None],
-        "method": [options("dynamical", "steady_state")],
+        "method": [options("dynamical", "steady_state"), None],
         "genes": ["array-like", None],
         "n_top_genes": [integer(1), None],
         "objectives": [list, tuple, options("auto")],
         "likelihood": [options("negative_binomial", "zero_inflated_negative_binomial", "poisson")],
         "dispersion": [options("gene", "gene-cell")],
         "n_tokens": [integer(1)],
+        "imputer": [str, Strategy, None],
+        "target_sum": [real(0, closed="neither")],
+        "n_density": [integer(1)],
+        "learn_genes": ["boolean"],
         "modality_dropout": [real(0, 1)],
         "n_hidden": [integer(1)],
         "n_latent": [integer(1)],
@@ -153,7 +175,7 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         *,
         batch_key: Any = None,
         present_keys: Any = None,
-        method: str = "dynamical",
+        method: Any = "dynamical",
         genes: Any = None,
         n_top_genes: Any = 2000,
         fusion: Any = "zorro",
@@ -161,6 +183,10 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         likelihood: str = "negative_binomial",
         dispersion: str = "gene",
         n_tokens: int = 8,
+        imputer: Any = "linear",
+        target_sum: float = 1e4,
+        n_density: int = 20,
+        learn_genes: bool = False,
         modality_dropout: float = 0.1,
         n_hidden: int = 128,
         n_latent: int = 64,
@@ -168,8 +194,8 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         n_fusion_layers: int = 2,
         dropout_rate: float = 0.2,
         n_neighbors: int = 30,
-        lr: float = 2e-3,
-        max_epochs: int = 60,
+        lr: float = 3e-3,
+        max_epochs: int = 30,
         batch_size: Any = "auto",
         device: Any = "auto",
         random_state: Any = None,
@@ -187,6 +213,10 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         self.likelihood = likelihood
         self.dispersion = dispersion
         self.n_tokens = n_tokens
+        self.imputer = imputer
+        self.target_sum = target_sum
+        self.n_density = n_density
+        self.learn_genes = learn_genes
         self.modality_dropout = modality_dropout
         self.n_hidden = n_hidden
         self.n_latent = n_latent
@@ -233,18 +263,22 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
             raise ValueError("spliced_layer and unspliced_layer are both None; due is at least one layer.")
         whole = read_layers(X, self._keys, self.present_keys, fit=True)
         there = whole.present.any(axis=1)
-        codes = self._learn_batches(X, len(whole))
+        self._batches = None if self.batch_key is None else Batches(self.batch_key).fit(X)
+        codes = None if self._batches is None else self._batches.one_hot(X, len(whole))[there]
         if not there.all():
-            whole, codes = whole[there], None if codes is None else codes[there]
+            whole = whole[there]
         self.layers_ = list(whole.names)
         self.n_features_in_ = whole[whole.names[0]].shape[1]
         self._has_names = whole._columns[whole.names[0]] is not None
         self.genes_ = np.array(choose_genes(whole, self.genes, self.n_top_genes), dtype=object)
         self._learn_kinds(whole)
-        chosen = self._chosen(whole)
-        self._learn_libraries(whole, chosen)
+        chosen = fitted_genes(whole, self.genes_, self._counts, None if self._has_names else self.n_features_in_)
+        self._libraries = Libraries().fit(whole, chosen, self._counts)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         self.pretrainer_ = self._pretrainer(seed, codes, loadings(chosen, self.n_latent, seed)).fit(chosen)
+        self._imputers = self._fit_imputers(whole, chosen, seed)
+        self._density = self._fit_density(chosen, seed)
+        self._fit_velocity(chosen, seed)
         return self
 
     # reading
@@ -260,20 +294,7 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         if not known:
             raise ValueError(f"X has the layers {whole.names}, and fitted was {self.layers_}; pass one of these.")
         whole = whole.select(known)
-        if not (self._has_names and whole._columns[known[0]] is not None):
-            width = whole[known[0]].shape[1]
-            if width != self.n_features_in_:
-                raise ValueError(
-                    f"layers have {width} genes; due are {self.n_features_in_}, as at fit, where genes have no names "
-                    "to be aligned by. Pass an AnnData, or DataFrames."
-                )
-        for column, name in enumerate(known):
-            odd = what_is_no_count(whole[name], whole.present[:, column])
-            if odd is not None and name in self._counts:
-                raise ValueError(
-                    f"layer {name!r} holds {odd}; due are counts, as at fit. Pass the raw layer, or fit on scaled ones."
-                )
-        return self._chosen(whole)
+        return fitted_genes(whole, self.genes_, self._counts, None if self._has_names else self.n_features_in_)
 
     def _learn_kinds(self, X: Modalities) -> None:
         """Learn which layers are counts; warn of those that are not."""
@@ -289,84 +310,6 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
                 stacklevel=4,
             )
 
-    def _chosen(self, X: Modalities) -> Modalities:
-        """Return the fitted genes: counts as CSR of integers, other layers dense."""
-        if not self._has_names or X._columns[X.names[0]] is None:
-            names = [str(i) for i in range(self.n_features_in_)] if not self._has_names else None
-            if names is None:
-                # Fitted by name, and here is an array: as wide as at fit, so it is in that order.
-                raise ValueError(
-                    "X has no names of genes, and fitted were genes by name; pass an AnnData or DataFrames."
-                )
-            X = Modalities._of(dict(X._data), dict.fromkeys(X.names, tuple(names)), X.present, X.sample_ids)
-        X = with_genes(X, list(self.genes_))
-        data = {}
-        for column, name in enumerate(X.names):
-            if name in self._counts:
-                rows = sparse.csr_matrix(X[name])
-                there = X.present[:, column]
-                if not there.all():
-                    rows = sparse.csr_matrix(sparse.diags_array(there.astype(np.int32)) @ _finite(rows))
-                data[name] = rows.astype(np.int32)
-            else:
-                data[name] = to_dense(X[name]).astype(np.float32)
-        return Modalities._of(data, X._columns, X.present, X.sample_ids)
-
-    def _learn_batches(self, X: Any, n_cells: int) -> Any:
-        """Learn the batches; return them one-hot, None without a `batch_key`."""
-        vars(self).pop("batches_", None)
-        if self.batch_key is None:
-            return None
-        values = self._batch_values(X)
-        self.batches_ = sorted(pd.unique(values))
-        return self._one_hot(values)
-
-    def _batch_values(self, X: Any) -> Any:
-        obs = getattr(X, "obs", None)
-        if obs is None or self.batch_key not in obs:
-            has = "no obs" if obs is None else f"obs {list(obs)}"
-            raise ValueError(f"batch_key is {self.batch_key!r}, which X lacks; it has {has}.")
-        return obs[self.batch_key].astype(str).to_numpy()
-
-    def _one_hot(self, values: Any) -> Any:
-        """Return batches (n_cells, n_batches); one that was not fitted has an equal part in all."""
-        codes = pd.Index(self.batches_).get_indexer(values)
-        known = np.eye(len(self.batches_), dtype=np.float32)
-        return np.where(codes[:, None] >= 0, known[codes], np.float32(1 / len(self.batches_)))
-
-    def _covariates(self, X: Any, n_cells: int) -> Any:
-        """Return what decoders are told of cells to predict: without a `batch_key` in them, all batches equally."""
-        if self.batch_key is None:
-            return None
-        if self.batch_key in getattr(X, "obs", ()):
-            return self._one_hot(self._batch_values(X))
-        return np.full((n_cells, len(self.batches_)), 1 / len(self.batches_), dtype=np.float32)
-
-    def _learn_libraries(self, whole: Modalities, chosen: Modalities) -> None:
-        """Learn totals over the fitted genes, their share of all genes, and how those of the layers go together."""
-        self.library_sizes_: dict[str, float] = {}
-        self._shares_fitted: dict[str, float] = {}
-        logs = {}
-        for column, name in enumerate(chosen.names):
-            if name not in self._counts:
-                continue
-            there = chosen.present[:, column]
-            own = _totals(chosen[name])[there]
-            every = _totals(_finite(sparse.csr_matrix(whole[name])))[there]
-            if not own.any():
-                raise ValueError(f"layer {name!r} holds no count at all; leave it out, or pass one that does.")
-            self.library_sizes_[name] = float(np.median(own[own > 0]))
-            self._shares_fitted[name] = float(own.sum() / every.sum())
-            logs[name] = np.where(there, np.log(np.maximum(_totals(chosen[name]), 1)), np.nan)
-        self._library_lines: dict[str, tuple[float, float]] = {}
-        if len(logs) == 2:
-            for name, other in _OTHER.items():
-                x, y = logs[other], logs[name]
-                both = np.isfinite(x) & np.isfinite(y)
-                if both.sum() > 2 and np.ptp(x[both]) > 0:
-                    slope = np.cov(x[both], y[both])[0, 1] / np.var(x[both], ddof=1)
-                    self._library_lines[name] = (float(y[both].mean() - slope * x[both].mean()), float(slope))
-
     # training
 
     def _pretrainer(self, seed: int, codes: Any, start: Any) -> MultimodalPretrainer:
@@ -374,7 +317,7 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         from skfusion.training.device import resolve_device, seeded
 
         with seeded(seed, resolve_device(self.device)):
-            genes = GeneEmbedding(len(self.genes_), self.n_latent, start)
+            genes = GeneEmbedding(len(self.genes_), self.n_latent, start, learn=self.learn_genes)
         encoder = partial(Expression, n_tokens=self.n_tokens, gene_embedding=genes)
         return MultimodalPretrainer(
             self._build_objectives(codes),
@@ -450,9 +393,7 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
 
     # expression
 
-    def predict_expression(
-        self, X: Any, layer: str = "unspliced", *, output: str = "log_normalized", target_sum: float = 1e4
-    ) -> Any:
+    def predict_expression(self, X: Any, layer: str = "unspliced", *, output: str = "log_normalized") -> Any:
         """Predict the expression of a layer, also where cells lack it.
 
         Cells that have the layer are predicted from the fused embedding, that is denoised; others from the other
@@ -467,8 +408,6 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         output : {"log_normalized", "normalized", "counts"}, default="log_normalized"
             The expected log1p of normalised counts (below the log1p of what is expected), expected normalised counts,
             or expected counts. A layer that was fitted as no counts comes in its own units.
-        target_sum : float, default=10000
-            Total over all genes that counts are normalised to.
 
         Returns
         -------
@@ -482,80 +421,56 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
             raise ValueError(f"layer is {layer!r}; due is one of {self.layers_}.")
         from skfusion.decoders.moments import expected_log1p
 
+        cells = self._read(X)
+        library = self._library(cells, layer)
         parts = []
-        for decoded, library in self._decoded(X, layer):
+        start = 0
+        for found in self._decoded(X, cells, layer):
+            stop = start + len(found.mean)
             if library is None:
                 scaler = self.pretrainer_.preprocessors_[layer].transformer[0]
-                parts.append(scaler.inverse_transform(decoded.mean.cpu().numpy()))
-                continue
-            # Genes that were not fitted have their part in a cell's total.
-            scale = target_sum * self._shares_fitted[layer] / library.unsqueeze(1)  # (B, 1)
-            if output == "log_normalized":
-                found = expected_log1p(decoded, scale)
+                parts.append(scaler.inverse_transform(found.mean.cpu().numpy()))
+            elif output == "counts":
+                parts.append(found.mean.cpu().numpy())
             else:
-                found = decoded.mean if output == "counts" else decoded.mean * scale
-            parts.append(found.cpu().numpy())
-        return np.concatenate(parts).astype(np.float32)
-
-    def _decoded(self, X: Any, layer: str) -> Iterator[tuple[Any, Any]]:
-        """Yield distributions of a layer over cells, and the cells' totals in it, None where it is no counts."""
-        import torch
-
-        cells = self._read(X)
-        covariates = self._covariates(X, len(cells))
-        objective = self._expression()
-        pretrainer = self.pretrainer_
-        data = pretrainer._tensors(_complete(cells, self.layers_, pretrainer))
-        objective.eval()
-        start = 0
-        for output in pretrainer.net_.outputs(data):
-            stop = start + len(output.fused)
-            rows = slice(start, stop)
-            with torch.inference_mode():
-                yield self._decode(
-                    objective, output, layer, cells[rows], None if covariates is None else covariates[rows]
-                )
+                # Genes that were not fitted have their part in a cell's total.
+                scale = self.target_sum * self._libraries.parts[layer] / library[start:stop, None]
+                scale = found.mean.new_tensor(scale)  # (B, 1)
+                parts.append((expected_log1p(found, scale) if output == "log_normalized" else found.mean * scale).cpu())
             start = stop
+        expression = np.concatenate(parts).astype(np.float32)
+        if output == "log_normalized" and layer in self._imputers:
+            self._impute(expression, cells, layer)
+        return expression
 
-    def _decode(self, objective: Any, output: Any, layer: str, cells: Modalities, covariates: Any) -> tuple[Any, Any]:
-        import torch
-
-        device = output.fused.device
-        there = cells.present[:, cells.names.index(layer)] if layer in cells else np.zeros(len(cells), dtype=bool)
-        given = None if covariates is None else torch.from_numpy(covariates).to(device)
-        library = None
-        if layer in self._counts:
-            library = torch.from_numpy(self._libraries(cells, layer, there)).to(device)
-        fused = objective.decode(layer, "fusion", output.fused, library=library, batch=given)
+    def _impute(self, expression: Any, cells: Modalities, layer: str) -> None:
+        """Overwrite the expression of cells that lack the layer, and have the other one."""
         other = _OTHER[layer]
-        if there.all() or other not in self.layers_:
-            return fused, library
-        crossed = objective.decode(layer, other, output.heads[other], library=library, batch=given)
-        return _choose(torch.from_numpy(there).to(device), fused, crossed), library
+        rows = np.flatnonzero(has(cells, other) & ~has(cells, layer))
+        if len(rows):
+            expression[rows] = self._imputers[layer].transform(cells[rows].select([other]))[layer]
 
-    def _libraries(self, cells: Modalities, layer: str, there: Any) -> Any:
-        """Return the totals of a layer over the fitted genes; from those of the other layer where it is missing."""
-        found = np.full(len(cells), self.library_sizes_[layer])
-        other = _OTHER[layer]
-        if layer in self._library_lines and other in cells:
-            known = cells.present[:, cells.names.index(other)]
-            intercept, slope = self._library_lines[layer]
-            logs = np.log(np.maximum(_totals(cells[other]), 1))
-            found = np.where(known, np.exp(intercept + slope * logs), found)
-        if layer in cells:
-            found = np.where(there, np.maximum(_totals(cells[layer]), 1), found)
-        return found.astype(np.float32)
+    def _fit_imputers(self, whole: Modalities, cells: Modalities, seed: int) -> dict[str, Any]:
+        """Fit what predicts the log-normalised expression of a layer from the other one's counts."""
+        both = np.flatnonzero(cells.present.all(axis=1))
+        if self.imputer is None or len(self._counts) < 2 or not len(both):
+            return {}
+        cells, fitted = cells[both], {}
+        for layer, other in _OTHER.items():
+            scale = self.target_sum / np.maximum(totals(whole[layer][both]), 1)
+            target = np.log1p(scale[:, None] * cells[layer].toarray())
+            X = Modalities._of({other: cells[other], layer: target}, cells._columns, cells.present, None)
+            fitted[layer] = ModalityImputer(self.imputer, device=self.device, random_state=seed).fit(X)
+        return fitted
 
-    def _expression(self) -> Any:
-        from skfusion.objectives import Expression
+    def _library(self, cells: Modalities, layer: str) -> Any:
+        return self._libraries.of(cells, layer) if layer in self._counts else None
 
-        found = next((o for o in self.pretrainer_.net_.criterion_ if isinstance(o, Expression)), None)
-        if found is None:
-            raise ValueError(
-                f"this needs the objective 'expression', and trained were {list(self.pretrainer_.objectives_)}; leave "
-                "objectives at 'auto', or add it."
-            )
-        return found
+    def _decoded(self, X: Any, cells: Modalities, layer: str) -> Iterator[Any]:
+        from skfusion.singlecell._decode import decoded
+
+        covariates = None if self._batches is None else self._batches.one_hot(X, len(cells))
+        return decoded(self.pretrainer_, cells, layer, self._library(cells, layer), covariates)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-likelihood of a cell's counts, of all layers that it has, from the fused embedding.
@@ -579,46 +494,202 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         total = np.zeros(len(cells))
         for column, layer in enumerate(cells.names):
             start = 0
-            for decoded, library in self._decoded(X, layer):
-                stop = start + len(decoded.mean)
+            for found in self._decoded(X, cells, layer):
+                stop = start + len(found.mean)
                 values = to_dense(cells[layer][start:stop])
-                if library is None:
+                if layer not in self._counts:
                     values = self.pretrainer_.preprocessors_[layer].transformer.transform(values)
                 there = cells.present[start:stop, column]
-                target = torch.from_numpy(np.asarray(values, dtype=np.float32)).to(decoded.mean.device)
-                logs = decoded.log_prob(target).sum(1).cpu().double().numpy()
+                target = torch.from_numpy(np.asarray(values, dtype=np.float32)).to(found.mean.device)
+                logs = found.log_prob(target).sum(1).cpu().double().numpy()
                 total[start:stop] += np.where(there, logs, 0.0)
                 start = stop
         return float(total[cells.present.any(axis=1)].mean())
 
+    # new cells
 
-def _totals(rows: Any) -> Any:
-    """Return the sum over genes of each cell (n_cells,), float64."""
-    return np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
+    def _fit_density(self, cells: Modalities, seed: int) -> Any:
+        """Fit the density of the cells' fused embeddings and log totals, scaled to one spread."""
+        embedding = self.pretrainer_.transform(cells)
+        logs = [np.log(self._libraries.of(cells, layer)) for layer in self._counts]
+        points = np.column_stack([embedding, *logs])
+        spread = np.where(points.std(axis=0) > 0, points.std(axis=0), 1)
+        spread[: embedding.shape[1]] = embedding.std()
+        self._spread = spread
+        return Density(self.n_density).fit(points / spread, seed)
 
+    def sample(self, n_samples: int = 1, *, batch: Any = None, random_state: Any = None) -> Any:
+        """Draw new cells: embeddings and totals from their density in training [1]_, and counts from the decoders.
 
-def _finite(rows: Any) -> Any:
-    """Return CSR whose values, those of missing cells too, are finite."""
-    if rows.dtype.kind != "f" or np.isfinite(rows.data).all():
-        return rows
-    rows = rows.copy()
-    rows.data = np.nan_to_num(rows.data, posinf=0, neginf=0)
-    return rows
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many cells.
+        batch : str, default=None
+            The batch that decoders are told; None draws it as often as it was in training.
+        random_state : int, RandomState or None, default=None
+            What is drawn.
 
+        Returns
+        -------
+        AnnData
+            The layers under their names, CSR where they are counts, over `genes_`; ``obsm["X_fusion"]`` holds the
+            embeddings that were drawn.
 
-def _complete(cells: Modalities, layers: list[str], pretrainer: Any) -> Any:
-    """Return `cells` as the pretrainer wants them, with the layers that they lack."""
-    from skfusion.modalities import check_modalities
+        References
+        ----------
+        .. [1] Ghosh et al., "From variational to deterministic autoencoders", ICLR, 2020.
+        """
+        from anndata import AnnData
 
-    return check_modalities(pretrainer, cells, reset=False)
+        from skfusion.singlecell._decode import draw
 
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples is {n_samples!r}; due is a whole number of at least 1.")
+        rng = check_random_state(random_state)
+        points = self._density.sample(int(n_samples), rng) * self._spread
+        width = self._n_features_out
+        embedding = np.ascontiguousarray(points[:, :width], dtype=np.float32)
+        obs = pd.DataFrame(index=[f"generated_{i}" for i in range(n_samples)])
+        covariates = None
+        if self._batches is not None:
+            names = self._batches.draw(int(n_samples), rng) if batch is None else self._batches.known(batch, n_samples)
+            obs[self.batch_key] = names
+            covariates = self._batches.one_hot(AnnData(obs=obs), n_samples)
+        layers = {}
+        for layer in self.layers_:
+            library = None
+            if layer in self._counts:
+                library = np.exp(points[:, width + self._counts.index(layer)]).astype(np.float32)
+            values = draw(self.pretrainer_, embedding, layer, library, covariates, int(rng.randint(2**31 - 1)))
+            if library is None:
+                values = self.pretrainer_.preprocessors_[layer].transformer[0].inverse_transform(values)
+            layers[self._keys[layer]] = values if library is None else sparse.csr_matrix(values)
+        var = pd.DataFrame(index=list(map(str, self.genes_)))
+        return AnnData(obs=obs, var=var, layers=layers, obsm={"X_fusion": embedding})
 
-def _choose(there: Any, first: Any, second: Any) -> Any:
-    """Return the distribution that is `first` where cells are `there` (B,), else `second`."""
-    import torch
+    # velocity
 
-    parameters = {
-        name: torch.where(there.unsqueeze(1), getattr(first, name), getattr(second, name))
-        for name in first.arg_constraints
-    }
-    return type(first)(**parameters, validate_args=False)
+    def _fit_velocity(self, cells: Modalities, seed: int) -> None:
+        """Fit the model of velocity; where there is none to fit, keep the reason for those who ask for it."""
+        from skfusion.singlecell._velocity import NoVelocity, VelocityModel
+
+        self._velocity: Any = None
+        if self.method is None:
+            self._no_velocity = "method is None, so that no velocity was fitted; set method='dynamical', and fit."
+            return
+        try:
+            self._velocity = VelocityModel(self.method, self.n_neighbors, self._counts, seed).fit(cells)
+        except NoVelocity as error:
+            self._no_velocity = f"no velocity was fitted: {error}"
+
+    def _velocity_model(self) -> Any:
+        check_is_fitted(self)
+        if self._velocity is None:
+            raise ValueError(self._no_velocity)
+        return self._velocity
+
+    @property
+    def velocity_genes_(self) -> Any:
+        """Which of `genes_` have a velocity, a mask (n_genes,)."""
+        found = np.zeros(len(self.genes_), dtype=bool)
+        found[self._velocity_model().genes] = True
+        return found
+
+    def velocity(self, X: Any) -> Any:
+        """Return the RNA velocity of cells: how fast their spliced expression changes.
+
+        Moments are taken over the nearest training cells that have both layers, so that a cell with one layer has a
+        velocity as well, and no cell's depends on which others come with it.
+
+        Parameters
+        ----------
+        X : AnnData, dict or Modalities
+            Cells with one layer or both.
+
+        Returns
+        -------
+        ndarray of float32 (n_cells, n_genes)
+            In the order of `genes_`; NaN for genes that are no `velocity_genes_`, 0 for a cell with no layer. In
+            normalised spliced counts, of a unit of latent time ("dynamical"), or of 1 / β of each gene
+            ("steady_state").
+
+        Raises
+        ------
+        ValueError
+            Where no velocity was fitted, for a reason that the message tells.
+        """
+        model = self._velocity_model()
+        return self._over_genes(model.velocity(self._read(X)))
+
+    def latent_time(self, X: Any) -> Any:
+        """Return how far cells have come, on the clock that all genes share.
+
+        Parameters
+        ----------
+        X : AnnData, dict or Modalities
+            Cells with one layer or both.
+
+        Returns
+        -------
+        ndarray (n_cells,)
+            From 0 to 1; NaN for a cell with no layer.
+
+        Raises
+        ------
+        ValueError
+            Where no velocity was fitted, or by another method than "dynamical".
+        """
+        model = self._velocity_model()
+        if model.dynamics is None:
+            raise ValueError(f"method is {self.method!r}, which knows no time; set method='dynamical', and fit.")
+        return model.latent_time(self._read(X))
+
+    def annotate(self, adata: Any) -> Any:
+        """Write embeddings, velocity and kinetics into an AnnData, under the names that scanpy and scVelo look for.
+
+        - ``obsm``: "X_fusion", "X_spliced", "X_unspliced".
+        - ``layers``: "Ms", "Mu", "velocity"; NaN for genes without velocity.
+        - ``obs``: "latent_time".
+        - ``var``: "velocity_genes", "velocity_gamma", "velocity_r2", and the kinetics "fit_alpha", "fit_beta",
+          "fit_gamma", "fit_scaling", "fit_t_" (for how long transcription is on), "fit_start", "fit_before" and
+          "fit_after" (when it goes on, and its rates before and after).
+        - ``obsp`` and ``uns``: neighbours, where there are none yet.
+
+        Without a velocity the embeddings alone are written.
+
+        Parameters
+        ----------
+        adata : AnnData
+            Cells with one layer or both; it is changed.
+
+        Returns
+        -------
+        AnnData
+            The same one.
+        """
+        from skfusion.singlecell._annotate import velocity_slots, write_neighbors
+
+        check_is_fitted(self)
+        cells = self._read(adata)
+        embeddings = {head: self.pretrainer_.embed(cells, head) for head in ["fusion", *cells.names]}
+        written: dict[str, dict[str, Any]] = {"obsm": {f"X_{head}": found for head, found in embeddings.items()}}
+        model = self._velocity
+        if model is not None:
+            written |= velocity_slots(model, cells, self.genes_, list(map(str, adata.var_names)))
+        # Nothing is written until all of it is known.
+        for slot, entries in written.items():
+            for key, values in entries.items():
+                getattr(adata, slot)[key] = values
+        if model is not None:
+            adata.uns["velocity_params"] = {"mode": self.method, "n_neighbors": self.n_neighbors}
+        if "neighbors" not in adata.uns and adata.n_obs > self.n_neighbors:
+            write_neighbors(adata, embeddings["fusion"], self.n_neighbors)
+        return adata
+
+    def _over_genes(self, values: Any) -> Any:
+        """Spread (n_cells, n_velocity_genes) over `genes_`, NaN elsewhere."""
+        out = np.full((len(values), len(self.genes_)), np.nan, dtype=np.float32)
+        out[:, self._velocity_model().genes] = values
+        return out

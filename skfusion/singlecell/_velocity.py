@@ -1,0 +1,177 @@
+"""RNA velocity of cells that come with one layer or both, by their nearest training cells that have both."""
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+
+from skfusion.modalities import Modalities
+from skfusion.preprocessing import LogNormalizer, Projection, to_dense
+from skfusion.singlecell.neighbors import shared_counts
+from skfusion.singlecell.steady_state import steady_state_velocity
+
+_MIN_SHARED_COUNTS = 20
+_N_COMPONENTS = 30
+_MAX_CELLS = 20_000
+"""Training cells that kinetics are fitted to, and neighbours are looked for among."""
+_CHUNK = 4096
+
+
+class NoVelocity(ValueError):
+    """The data has no velocity, and why."""
+
+
+class VelocityModel:
+    """Neighbours, moments and kinetics, learnt from training cells that have both layers.
+
+    Parameters
+    ----------
+    method : {"dynamical", "steady_state"}
+        The model of transcription.
+    n_neighbors : int
+        Neighbours over which moments are taken, the cell itself not counted.
+    counts : list of str
+        Layers that hold counts, which are normalised.
+    seed : int
+        Which cells, where there are many.
+    """
+
+    def __init__(self, method: str, n_neighbors: int, counts: list[str], seed: int) -> None:
+        self.method, self.n_neighbors, self.counts, self.seed = method, n_neighbors, counts, seed
+
+    def fit(self, X: Modalities) -> "VelocityModel":
+        """Learn from cells over the fitted genes.
+
+        Raises
+        ------
+        NoVelocity
+            Where too few cells have both layers, or no gene has a velocity.
+        """
+        both = np.flatnonzero(X.present.all(axis=1)) if len(X.names) == 2 else np.zeros(0, dtype=int)
+        if len(both) <= self.n_neighbors:
+            raise NoVelocity(
+                f"{len(both)} training cells have both layers, and velocity needs more than n_neighbors="
+                f"{self.n_neighbors} of them; give more, or lower n_neighbors."
+            )
+        if len(both) > _MAX_CELLS:
+            both = np.sort(np.random.default_rng(self.seed).choice(both, _MAX_CELLS, replace=False))
+        layers = {name: X[name][both] for name in ("spliced", "unspliced")}
+        self.targets = {name: _median_total(layers[name]) for name in self.counts}
+        self.layers = {name: self._normalized(name, rows) for name, rows in layers.items()}
+        negative = [name for name, rows in self.layers.items() if rows.min() < 0]
+        if negative:
+            raise NoVelocity(
+                f"the layers {negative} hold negative values, of which there is no velocity; give counts, or normalised "
+                "ones."
+            )
+        self.projections, self.searches = {}, {}
+        for name, rows in layers.items():
+            is_counts = name in self.counts
+            projection = (
+                make_pipeline(LogNormalizer(), Projection(_N_COMPONENTS, random_state=0))
+                if is_counts
+                else PCA(min(_N_COMPONENTS, *(n - 1 for n in rows.shape)), random_state=0)
+            )
+            places = projection.fit_transform(rows if is_counts else to_dense(rows))
+            self.projections[name] = projection
+            self.searches[name] = NearestNeighbors(n_neighbors=self.n_neighbors + 1).fit(places)
+        near = self.searches["spliced"].kneighbors(return_distance=False)
+        seen = np.ones(X[X.names[0]].shape[1], dtype=bool)
+        if len(self.counts) == 2:
+            seen = shared_counts(layers["spliced"], layers["unspliced"]) >= _MIN_SHARED_COUNTS
+        self._keep(np.flatnonzero(seen))
+        # Of training cells, the nearest one is the cell itself.
+        moments = self.moments(X[both])
+        steady = steady_state_velocity(*moments)
+        kept = steady.velocity_genes & (moments[0].std(axis=0) > 0) & (moments[1].std(axis=0) > 0)
+        if not kept.any():
+            raise NoVelocity(
+                "no gene shows a steady state in both layers, so that there is no velocity; fit more genes, or more "
+                "cells."
+            )
+        self.gamma, self.r2 = steady.gamma[kept], steady.r2[kept]
+        self._keep(np.flatnonzero(kept))
+        self.dynamics: Any = None
+        if self.method == "dynamical":
+            from skfusion.singlecell.dynamics import fit_dynamics
+
+            self.dynamics = fit_dynamics(*(layer[:, kept] for layer in moments), _graph(near, len(both)))
+        return self
+
+    def _keep(self, genes: Any) -> None:
+        """Leave the chosen genes."""
+        self.genes = genes if not hasattr(self, "genes") else self.genes[genes]
+        self.layers = {name: rows[:, genes] for name, rows in self.layers.items()}
+
+    def _normalized(self, name: str, rows: Any) -> Any:
+        if name not in self.counts:
+            return to_dense(rows).astype(np.float64)
+        totals = np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
+        return sparse.csr_matrix(sparse.diags_array(self.targets[name] / np.maximum(totals, 1)) @ rows)
+
+    def neighbors(self, X: Modalities) -> Any:
+        """Return the nearest training cells (n_cells, n_neighbors + 1) of cells: by the spliced layer, else the other.
+
+        -1 where a cell has no layer.
+        """
+        found = np.full((len(X), self.n_neighbors + 1), -1)
+        for name in ("unspliced", "spliced"):
+            if name in X:
+                rows = np.flatnonzero(X.present[:, X.names.index(name)])
+                if len(rows):
+                    values = X[name][rows]
+                    values = values if name in self.counts else to_dense(values)
+                    places = self.projections[name].transform(values)
+                    found[rows] = self.searches[name].kneighbors(places, return_distance=False)
+        return found
+
+    def moments(self, X: Modalities) -> tuple[Any, Any]:
+        """Return the means of spliced and of unspliced over each cell's neighbours (n_cells, n_genes).
+
+        NaN for a cell with no layer.
+        """
+        near = self.neighbors(X)
+        there = near[:, 0] >= 0
+        averaging = _graph(near[there], self.layers["spliced"].shape[0]) / near.shape[1]
+        found = []
+        for name in ("spliced", "unspliced"):
+            out = np.full((len(X), len(self.genes)), np.nan)
+            out[there] = to_dense(averaging @ self.layers[name])
+            found.append(out)
+        return found[0], found[1]
+
+    def latent_time(self, X: Modalities) -> Any:
+        """Return the time of cells, from 0 to 1; NaN for a cell with no layer."""
+        from skfusion.singlecell.dynamics import DURATION
+
+        return np.concatenate([self.dynamics.time(*self.moments(part)) for part in _parts(X)]) / DURATION
+
+    def velocity(self, X: Modalities) -> Any:
+        """Return velocities (n_cells, n_genes) of float32; 0 for a cell with no layer."""
+        return np.concatenate([self._velocity(*self.moments(part)) for part in _parts(X)])
+
+    def _velocity(self, spliced: Any, unspliced: Any) -> Any:
+        if self.dynamics is None:
+            found = unspliced - self.gamma * spliced
+        else:
+            found = self.dynamics.velocity(self.dynamics.time(spliced, unspliced))
+        return np.nan_to_num(found).astype(np.float32)
+
+
+def _parts(X: Modalities) -> Any:
+    """Cut `X`, so that what is dense at once is bounded."""
+    return (X[start : start + _CHUNK] for start in range(0, len(X), _CHUNK))
+
+
+def _graph(near: Any, n_columns: int) -> Any:
+    """CSR with a 1 for each neighbour."""
+    starts = np.arange(0, near.size + 1, near.shape[1])
+    return sparse.csr_matrix((np.ones(near.size), near.ravel(), starts), shape=(len(near), n_columns))
+
+
+def _median_total(rows: Any) -> float:
+    totals = np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
+    return float(np.median(totals[totals > 0])) if totals.any() else 1.0
