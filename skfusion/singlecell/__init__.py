@@ -1,4 +1,4 @@
-"""What single-cell users need: spliced and unspliced counts from AnnData to velocity, metrics with controls, Displays."""
+"""What single-cell users need: spliced and unspliced counts, velocity, metrics with controls, Displays."""
 
 from skfusion._lazy import lazy_names
 
@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "SplicingFusion": "skfusion.singlecell.splicing:SplicingFusion",
         "VelocityDisplay": "skfusion.singlecell.plot.velocity:VelocityDisplay",
         "cross_boundary_correctness": "skfusion.singlecell.metrics:cross_boundary_correctness",
+        "dynamical_velocity": "skfusion.singlecell.dynamics:dynamical_velocity",
         "first_moments": "skfusion.singlecell.moments:first_moments",
         "generation_report": "skfusion.singlecell.generation:generation_report",
         "in_cluster_coherence": "skfusion.singlecell.metrics:in_cluster_coherence",

@@ -64,8 +64,8 @@ class VelocityModel:
         negative = [name for name, rows in self.layers.items() if rows.min() < 0]
         if negative:
             raise NoVelocity(
-                f"the layers {negative} hold negative values, of which there is no velocity; give counts, or normalised "
-                "ones."
+                f"the layers {negative} hold negative values, of which there is no velocity; give counts, or "
+                "normalised ones."
             )
         self.projections, self.searches = {}, {}
         for name, rows in layers.items():
@@ -79,10 +79,10 @@ class VelocityModel:
             self.projections[name] = projection
             self.searches[name] = NearestNeighbors(n_neighbors=self.n_neighbors + 1).fit(places)
         near = self.searches["spliced"].kneighbors(return_distance=False)
-        seen = np.ones(X[X.names[0]].shape[1], dtype=bool)
+        self.genes = np.arange(layers["spliced"].shape[1])
         if len(self.counts) == 2:
-            seen = shared_counts(layers["spliced"], layers["unspliced"]) >= _MIN_SHARED_COUNTS
-        self._keep(np.flatnonzero(seen))
+            shared = shared_counts(layers["spliced"], layers["unspliced"])
+            self._keep(np.flatnonzero(shared >= _MIN_SHARED_COUNTS))
         # Of training cells, the nearest one is the cell itself.
         moments = self.moments(X[both])
         steady = steady_state_velocity(*moments)
@@ -98,12 +98,13 @@ class VelocityModel:
         if self.method == "dynamical":
             from skfusion.singlecell.dynamics import fit_dynamics
 
-            self.dynamics = fit_dynamics(*(layer[:, kept] for layer in moments), _graph(near, len(both)))
+            spliced, unspliced = (layer[:, kept] for layer in moments)
+            self.dynamics = fit_dynamics(spliced, unspliced, _graph(near, len(both)))
         return self
 
     def _keep(self, genes: Any) -> None:
-        """Leave the chosen genes."""
-        self.genes = genes if not hasattr(self, "genes") else self.genes[genes]
+        """Leave the chosen ones of `genes`."""
+        self.genes = self.genes[genes]
         self.layers = {name: rows[:, genes] for name, rows in self.layers.items()}
 
     def _normalized(self, name: str, rows: Any) -> Any:

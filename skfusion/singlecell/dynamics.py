@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components, laplacian
 from scipy.sparse.linalg import eigsh
+from sklearn.utils import Bunch, check_array
 from torch import Tensor
 
 from skfusion.decoders.kinetics import Transcription, splicing_velocity
+from skfusion.singlecell.neighbors import check_same_shape
 
 DURATION = 20.0
 """Latent time runs from 0 to this; its unit is arbitrary, since counts do not tell how fast a clock runs."""
@@ -64,7 +66,7 @@ class Dynamics:
 
     def at(self, time: Any) -> tuple[Any, Any]:
         """Return unspliced and spliced moments (n_times, n_genes) at `time` (n_times,)."""
-        genes = Transcription._make(torch.from_numpy(getattr(self, name)) for name in Transcription._fields)
+        genes = Transcription._make([torch.from_numpy(getattr(self, name)) for name in Transcription._fields])
         u, s = genes.at(torch.as_tensor(np.asarray(time, dtype=np.float64))[:, None])
         return u.numpy() * self.scaling, s.numpy()
 
@@ -103,40 +105,79 @@ class Dynamics:
         return found
 
 
-def fit_dynamics(spliced: Any, unspliced: Any, connectivities: Any, *, max_iter: int = 30, tol: float = 1e-3) -> Any:
-    r"""Fit the kinetics of all genes, and the time of each cell, by expectation-maximisation.
+def dynamical_velocity(
+    spliced_moments: Any, unspliced_moments: Any, connectivities: Any, *, max_iter: int = 30, tol: float = 1e-3
+) -> Bunch:
+    """Velocity by kinetics of all genes along one latent time, fitted by expectation-maximisation.
 
     A cell has one time, which all genes share, so that their rates are on one scale; only how fast the clock runs is
-    left open. Transcription of a gene goes from one rate to a second and to a third, at two points in time [1]_.
-    Residuals of both layers are normal with one variance a gene, in units of each layer's own, so that neither layer
-    can be explained away. Cells are assigned to the time on whose curve they most likely lie; kinetics follow from the
-    means of cells of like times, by gradient steps.
+    left open. Transcription of a gene goes from one rate to a second and to a third, at two points in time; splicing
+    and degradation are as in [1]_. Residuals of both layers are normal with one variance a gene, in units of each
+    layer's own, so that neither layer can be explained away. Cells are assigned to the time on whose curve they most
+    likely lie; kinetics follow from the means of cells of like times, by gradient steps.
 
     It starts from an order along the neighbour graph, and from one along the first principal component, each in both
-    directions, and keeps the likeliest: unspliced counts lead spliced ones in one direction alone.
+    directions, and keeps the likeliest: unspliced counts lead spliced ones in one direction alone. There is one course:
+    where fates branch, cells of all branches lie on the same curve.
 
     Parameters
     ----------
-    spliced, unspliced : ndarray (n_cells, n_genes)
-        Moments.
-    connectivities : CSR matrix (n_cells, n_cells)
+    spliced_moments, unspliced_moments : array-like of shape (n_cells, n_genes)
+        First moments of both layers, of genes that vary in both.
+    connectivities : CSR matrix of shape (n_cells, n_cells)
         Neighbours.
     max_iter : int, default=30
         Rounds at most.
     tol : float, default=1e-3
-        It stops when the mean log-likelihood gains less in a round.
+        It stops when the mean log-likelihood of a cell and gene gains less in a round.
 
     Returns
     -------
-    Dynamics
-        The kinetics.
+    Bunch
+        ``velocity`` (n_cells, n_genes), spliced moments a unit of latent time; ``latent_time`` (n_cells,) from 0 to
+        20; ``dynamics``, the kinetics, with ``time(spliced, unspliced)``, ``velocity(time)`` and ``at(time)`` for
+        other cells.
+
+    Raises
+    ------
+    ValueError
+        Where shapes differ, or a gene does not vary in a layer.
 
     References
     ----------
     .. [1] Bergen et al., "Generalizing RNA velocity to transient cell states through dynamical modeling", Nature
        Biotechnology 38, 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfusion.singlecell import dynamical_velocity, nearest_neighbors
+    >>> time, off = np.linspace(0, 20, 60)[:, None], np.linspace(4, 16, 5)
+    >>> unspliced = np.where(time < off, 1 - np.exp(-time), (1 - np.exp(-off)) * np.exp(off - time))
+    >>> spliced = np.cumsum(unspliced, axis=0) / 9
+    >>> found = dynamical_velocity(spliced, unspliced, nearest_neighbors(spliced, 5), max_iter=5)
+    >>> found.velocity.shape, found.latent_time.shape
+    ((60, 5), (60,))
     """
-    spliced, unspliced = (np.asarray(layer, dtype=np.float64) for layer in (spliced, unspliced))
+    spliced, unspliced = (
+        check_array(moments, dtype=np.float64, input_name=name)
+        for moments, name in ((spliced_moments, "spliced_moments"), (unspliced_moments, "unspliced_moments"))
+    )
+    check_same_shape(spliced_moments=spliced, unspliced_moments=unspliced)
+    still = np.flatnonzero((spliced.std(axis=0) == 0) | (unspliced.std(axis=0) == 0))
+    if len(still):
+        raise ValueError(
+            f"{len(still)} genes do not vary in one of the layers, such as that of column {still[0]}; leave them out."
+        )
+    dynamics = fit_dynamics(spliced, unspliced, connectivities, max_iter=max_iter, tol=tol)
+    time = dynamics.time(spliced, unspliced)
+    return Bunch(velocity=dynamics.velocity(time), latent_time=time, dynamics=dynamics)
+
+
+def fit_dynamics(
+    spliced: Any, unspliced: Any, connectivities: Any, *, max_iter: int = 30, tol: float = 1e-3
+) -> Dynamics:
+    """Fit what `dynamical_velocity` describes to moments of float64, and return the kinetics."""
     starts = [order * sign for order in _orders(spliced, unspliced, connectivities) for sign in (1, -1)]
     runs = [_Run(spliced, unspliced, start) for start in starts]
     done = 0
@@ -170,7 +211,7 @@ class _Parameters(NamedTuple):
     def genes(self) -> Transcription:
         rates = [getattr(self, name).clamp(*_LOG_RATES).exp() for name in ("before", "alpha", "after", "beta", "gamma")]
         start = self.start.clamp(-DURATION, DURATION)
-        return Transcription(*rates, start, start + F.softplus(self.width))
+        return Transcription._make([*rates, start, start + F.softplus(self.width)])
 
 
 class _Run:
