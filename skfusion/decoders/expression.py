@@ -15,6 +15,8 @@ from skfusion.encoders.dropout import Dropout
 LIKELIHOODS = ("negative_binomial", "zero_inflated_negative_binomial", "poisson", "normal")
 _DISPERSIONS = ("gene", "gene-cell")
 _SMALLEST = 1e-8
+_STEPS = 10.0
+"""Dispersions, which have far to go, take so many times the steps of weights."""
 
 
 class ExpressionDecoder(nn.Module):
@@ -99,7 +101,7 @@ default="negative_binomial"
             if statistics is not None and likelihood != "normal":
                 self.skip.bias.copy_(_logs(statistics.shares))
                 if self.log_dispersion is not None:
-                    self.log_dispersion.copy_(_logs(statistics.thetas))
+                    self.log_dispersion.copy_(_logs(statistics.thetas) / _STEPS)
                 if self.dispersed is not None:
                     self.dispersed.bias.copy_(_logs(statistics.thetas))
 
@@ -115,7 +117,7 @@ default="negative_binomial"
         if self.dispersed is not None:
             log_dispersion = self.dispersed(hidden).float()  # (B, n_genes)
         elif self.log_dispersion is not None:
-            log_dispersion = self.log_dispersion.float()  # (n_genes,)
+            log_dispersion = _STEPS * self.log_dispersion.float()  # (n_genes,)
         if self.likelihood == "normal":
             return Normal(out, F.softplus(log_dispersion + 0.5) + 1e-3, validate_args=False)
         if library is None:

@@ -26,6 +26,8 @@ from skfusion.singlecell._layers import choose_genes, fitted_genes, loadings, re
 from skfusion.singlecell._libraries import Libraries, has, totals
 
 _OTHER = {"spliced": "unspliced", "unspliced": "spliced"}
+_ENOUGH = 10_000
+"""Cells that an imputer is fitted on, at most: what it predicts is dense."""
 _OUTPUTS = ("log_normalized", "normalized", "counts")
 
 
@@ -65,8 +67,8 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
     n_tokens : int, default=8
         Patches of genes a layer, at most 512.
     imputer : str, Strategy or None, default="linear"
-        What predicts the log-normalised expression of a layer that a cell lacks: a strategy of `ModalityImputer`. None
-        is the network, which also gives all other outputs of `predict_expression`.
+        A strategy of `ModalityImputer`. The log-normalised expression of a layer that a cell lacks is the average of
+        what it predicts, ridge regression by default, and what the network does; None leaves it to the network.
     target_sum : float, default=10000
         Total over all genes that expression is normalised to.
     n_density : int, default=20
@@ -412,7 +414,7 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         Returns
         -------
         ndarray of float32 (n_cells, n_genes)
-            In the order of `genes_`. A cell with no layer gets the mean of the training cells.
+            In the order of `genes_`.
         """
         if output not in _OUTPUTS:
             raise ValueError(f"output is {output!r}; due is one of {list(_OUTPUTS)}.")
@@ -440,21 +442,24 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
             start = stop
         expression = np.concatenate(parts).astype(np.float32)
         if output == "log_normalized" and layer in self._imputers:
-            self._impute(expression, cells, layer)
+            self._average(expression, cells, layer)
         return expression
 
-    def _impute(self, expression: Any, cells: Modalities, layer: str) -> None:
-        """Overwrite the expression of cells that lack the layer, and have the other one."""
+    def _average(self, expression: Any, cells: Modalities, layer: str) -> None:
+        """Average, for cells that lack the layer and have the other one, the network's prediction and the imputer's."""
         other = _OTHER[layer]
         rows = np.flatnonzero(has(cells, other) & ~has(cells, layer))
         if len(rows):
-            expression[rows] = self._imputers[layer].transform(cells[rows].select([other]))[layer]
+            expression[rows] += self._imputers[layer].transform(cells[rows].select([other]))[layer]
+            expression[rows] /= 2
 
     def _fit_imputers(self, whole: Modalities, cells: Modalities, seed: int) -> dict[str, Any]:
         """Fit what predicts the log-normalised expression of a layer from the other one's counts."""
         both = np.flatnonzero(cells.present.all(axis=1))
         if self.imputer is None or len(self._counts) < 2 or not len(both):
             return {}
+        if len(both) > _ENOUGH:
+            both = np.sort(np.random.default_rng(seed).choice(both, _ENOUGH, replace=False))
         cells, fitted = cells[both], {}
         for layer, other in _OTHER.items():
             scale = self.target_sum / np.maximum(totals(whole[layer][both]), 1)
