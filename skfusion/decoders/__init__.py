@@ -6,6 +6,8 @@ DECODERS = {
     "negative_binomial": "skfusion.decoders.negative_binomial:NegativeBinomial",
     "zero_inflated_negative_binomial": "skfusion.decoders.zero_inflated:ZeroInflatedNegativeBinomial",
     "expression": "skfusion.decoders.expression:ExpressionDecoder",
+    "velocity": "skfusion.decoders.velocity:VelocityDecoder",
+    "minimal_velocity": "skfusion.decoders.velocity:MinimalVelocityDecoder",
 }
 """Name of a decoder to where its class is; adding one is one line here."""
 

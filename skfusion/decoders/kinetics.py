@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+DURATION = 20.0
+"""Latent time runs from 0 to this; its unit is arbitrary, since counts do not tell how fast a clock runs."""
 _SERIES_BELOW = 1e-3
 """Below it three terms of the series are exact to float64, and expm1(x) / x has no gradient at 0."""
 

@@ -37,5 +37,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "Part": "skfusion.objectives.context:Part",
         "Setting": "skfusion.objectives.context:Setting",
         "Supervised": "skfusion.objectives.supervised:Supervised",
+        "Velocity": "skfusion.objectives.velocity:Velocity",
     },
 )

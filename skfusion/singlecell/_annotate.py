@@ -6,16 +6,17 @@ import numpy as np
 import pandas as pd
 from sklearn.neighbors import kneighbors_graph
 
-from skfusion.modalities import Modalities
 from skfusion.singlecell._velocity import VelocityModel
 
 _GRAPHS = {"connectivity": "connectivities", "distance": "distances"}
 
 
-def velocity_slots(model: VelocityModel, cells: Modalities, genes: Any, names: list[str]) -> dict[str, dict[str, Any]]:
+def velocity_slots(
+    model: VelocityModel, spliced: Any, unspliced: Any, velocity: Any, time: Any, genes: Any, names: list[str]
+) -> dict[str, dict[str, Any]]:
     """Return what goes into layers, var and obs: values of the genes `names`, NaN for those without velocity.
 
-    `genes` are those that were fitted, of which `model` knows some.
+    `genes` are those that were fitted, of which `model` knows some, whose moments and velocity are given.
     """
     own = pd.Index(names).get_indexer(pd.Index(genes))[model.genes]
 
@@ -24,20 +25,20 @@ def velocity_slots(model: VelocityModel, cells: Modalities, genes: Any, names: l
         out[..., own] = values
         return out
 
-    spliced, unspliced = model.moments(cells)
-    layers = {"Ms": spliced, "Mu": unspliced, "velocity": model.velocity(cells)}
+    layers = {"Ms": spliced, "Mu": unspliced, "velocity": velocity}
     var = {
         "velocity_genes": spread(np.ones(len(own), dtype=bool), False, bool),
         "velocity_gamma": spread(model.gamma),
         "velocity_r2": spread(model.r2),
     }
     slots = {"layers": {key: spread(values, dtype=np.float32) for key, values in layers.items()}, "var": var}
+    if time is not None:
+        slots["obs"] = {"latent_time": time}
     dynamics = model.dynamics
     if dynamics is not None:
         rates = {name: getattr(dynamics, name) for name in ("alpha", "beta", "gamma", "scaling", "start")}
         rates |= {"t_": dynamics.stop - dynamics.start, "before": dynamics.before, "after": dynamics.after}
         var |= {f"fit_{name}": spread(values) for name, values in rates.items()}
-        slots["obs"] = {"latent_time": model.latent_time(cells)}
     return slots
 
 

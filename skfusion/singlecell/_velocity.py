@@ -29,8 +29,8 @@ class VelocityModel:
 
     Parameters
     ----------
-    method : {"dynamical", "steady_state"}
-        The model of transcription.
+    method : {"dynamical", "steady_state", "mixture"}
+        The model of transcription. Of "mixture" it has the moments that a decoder is trained on.
     n_neighbors : int
         Neighbours over which moments are taken, the cell itself not counted.
     counts : list of str
@@ -95,12 +95,22 @@ class VelocityModel:
         self.gamma, self.r2 = steady.gamma[kept], steady.r2[kept]
         self._keep(np.flatnonzero(kept))
         self.dynamics: Any = None
+        if self.method == "mixture":
+            self._scale(len(X), both, [layer[:, kept] for layer in moments])
         if self.method == "dynamical":
             from skfusion.singlecell.dynamics import fit_dynamics
 
             spliced, unspliced = (layer[:, kept] for layer in moments)
             self.dynamics = fit_dynamics(spliced, unspliced, _graph(near, len(both)))
         return self
+
+    def _scale(self, n_cells: int, cells: Any, moments: Any) -> None:
+        """Keep moments (n_cells, n_genes, 2), unspliced and spliced, from 0 to 1; NaN for those not in `cells`."""
+        both = np.stack(moments[::-1], axis=-1)
+        low, high = both.min(axis=0), both.max(axis=0)
+        self.span = high[:, 1] - low[:, 1]
+        self.scaled: Any = np.full((n_cells, *both.shape[1:]), np.nan, dtype=np.float32)
+        self.scaled[cells] = (both - low) / (high - low)
 
     def _keep(self, genes: Any) -> None:
         """Leave the chosen ones of `genes`."""
@@ -144,22 +154,25 @@ class VelocityModel:
             found.append(out)
         return found[0], found[1]
 
-    def latent_time(self, X: Modalities) -> Any:
-        """Return the time of cells, from 0 to 1; NaN for a cell with no layer."""
-        from skfusion.singlecell.dynamics import DURATION
+    def infer(self, X: Modalities) -> tuple[Any, Any]:
+        """Return velocities (n_cells, n_genes), and times from 0 to 1 (n_cells,) or None where the method knows none.
 
-        return np.concatenate([self.dynamics.time(*self.moments(part)) for part in _parts(X)]) / DURATION
+        A cell with no layer has the velocity 0, and the time NaN.
+        """
+        found = [self._infer(*self.moments(part)) for part in _parts(X)]
+        velocity, time = zip(*found)
+        return np.concatenate(velocity), None if self.dynamics is None else np.concatenate(time)
 
-    def velocity(self, X: Modalities) -> Any:
-        """Return velocities (n_cells, n_genes) of float32; 0 for a cell with no layer."""
-        return np.concatenate([self._velocity(*self.moments(part)) for part in _parts(X)])
-
-    def _velocity(self, spliced: Any, unspliced: Any) -> Any:
+    def _infer(self, spliced: Any, unspliced: Any) -> tuple[Any, Any]:
+        time = None
         if self.dynamics is None:
-            found = unspliced - self.gamma * spliced
+            velocity = unspliced - self.gamma * spliced
         else:
-            found = self.dynamics.velocity(self.dynamics.time(spliced, unspliced))
-        return np.nan_to_num(found).astype(np.float32)
+            from skfusion.decoders.kinetics import DURATION
+
+            time = self.dynamics.time(spliced, unspliced)
+            velocity, time = self.dynamics.velocity(time), time / DURATION
+        return np.nan_to_num(velocity).astype(np.float32), time
 
 
 def _parts(X: Modalities) -> Any:

@@ -12,11 +12,9 @@ from scipy.sparse.linalg import eigsh
 from sklearn.utils import Bunch, check_array
 from torch import Tensor
 
-from skfusion.decoders.kinetics import Transcription, splicing_velocity
+from skfusion.decoders.kinetics import DURATION, Transcription, splicing_velocity
 from skfusion.singlecell.neighbors import check_same_shape
 
-DURATION = 20.0
-"""Latent time runs from 0 to this; its unit is arbitrary, since counts do not tell how fast a clock runs."""
 _N_BINS = 100
 _N_TIMES = 400
 """Points in time that a cell may be assigned to, at the end."""

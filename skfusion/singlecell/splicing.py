@@ -22,6 +22,7 @@ from skfusion.preprocessing import to_dense
 from skfusion.pretrain import MultimodalPretrainer
 from skfusion.singlecell._batches import Batches
 from skfusion.singlecell._density import Density
+from skfusion.singlecell._infer import InfersVelocity
 from skfusion.singlecell._layers import choose_genes, fitted_genes, loadings, read_layers, what_is_no_count
 from skfusion.singlecell._libraries import Libraries, has, totals
 
@@ -31,7 +32,7 @@ _ENOUGH = 10_000
 _OUTPUTS = ("log_normalized", "normalized", "counts")
 
 
-class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEstimator):
+class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEstimator):
     """Fuse the spliced and the unspliced counts of cells, from AnnData to embeddings, expression and new cells.
 
     Each layer is a modality whose tokens are patches of genes, and whose genes have one identity in both. Under Zorro's
@@ -48,9 +49,10 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         Column of ``obs`` that tells batches apart. Decoders are told of it, so that embeddings need not be.
     present_keys : dict of str to str, default=None
         Boolean columns of ``obs`` that say which cells have "spliced", "unspliced".
-    method : {"dynamical", "steady_state"} or None, default="dynamical"
+    method : {"dynamical", "mixture", "steady_state"} or None, default="dynamical"
         The model of transcription that velocity is inferred from [3]_: kinetics along a latent time that all genes
-        share, or distances from a steady state. None infers none, which saves its time.
+        share (`dynamical_velocity`); a mixture of states whose times the fused embedding tells, trained with it
+        (`skfusion.decoders.VelocityDecoder`); or distances from a steady state. None infers none, which saves its time.
     genes : list of str, default=None
         Which genes to fit; None chooses `n_top_genes`.
     n_top_genes : int or None, default=2000
@@ -145,7 +147,7 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         "unspliced_layer": [str, None],
         "batch_key": [str, None],
         "present_keys": [dict, None],
-        "method": [options("dynamical", "steady_state"), None],
+        "method": [options("dynamical", "mixture", "steady_state"), None],
         "genes": ["array-like", None],
         "n_top_genes": [integer(1), None],
         "objectives": [list, tuple, options("auto")],
@@ -277,10 +279,10 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         chosen = fitted_genes(whole, self.genes_, self._counts, None if self._has_names else self.n_features_in_)
         self._libraries = Libraries().fit(whole, chosen, self._counts)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        self._fit_velocity(chosen, seed)
         self.pretrainer_ = self._pretrainer(seed, codes, loadings(chosen, self.n_latent, seed)).fit(chosen)
         self._imputers = self._fit_imputers(whole, chosen, seed)
         self._density = self._fit_density(chosen, seed)
-        self._fit_velocity(chosen, seed)
         return self
 
     # reading
@@ -340,14 +342,16 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         )
 
     def _build_objectives(self, codes: Any) -> Any:
+        of_velocity = self._velocity_objectives()
         if self.objectives != "auto":
-            return list(self.objectives)
+            return [*self.objectives, *of_velocity]
         from skfusion.objectives import Contrastive, Expression
 
         expression = Expression(
             likelihood=self.likelihood, dispersion=self.dispersion, n_hidden=self.n_hidden, covariates=codes
         )
-        return [expression] if len(self.layers_) < 2 else [Contrastive(temperature=0.07), expression]
+        contrast = [Contrastive(temperature=0.07)] if len(self.layers_) > 1 else []
+        return [*contrast, expression, *of_velocity]
 
     # embeddings
 
@@ -573,128 +577,3 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
             layers[self._keys[layer]] = values if library is None else sparse.csr_matrix(values)
         var = pd.DataFrame(index=list(map(str, self.genes_)))
         return AnnData(obs=obs, var=var, layers=layers, obsm={"X_fusion": embedding})
-
-    # velocity
-
-    def _fit_velocity(self, cells: Modalities, seed: int) -> None:
-        """Fit the model of velocity; where there is none to fit, keep the reason for those who ask for it."""
-        from skfusion.singlecell._velocity import NoVelocity, VelocityModel
-
-        self._velocity: Any = None
-        if self.method is None:
-            self._no_velocity = "method is None, so that no velocity was fitted; set method='dynamical', and fit."
-            return
-        try:
-            self._velocity = VelocityModel(self.method, self.n_neighbors, self._counts, seed).fit(cells)
-        except NoVelocity as error:
-            self._no_velocity = f"no velocity was fitted: {error}"
-
-    def _velocity_model(self) -> Any:
-        check_is_fitted(self)
-        if self._velocity is None:
-            raise ValueError(self._no_velocity)
-        return self._velocity
-
-    @property
-    def velocity_genes_(self) -> Any:
-        """Which of `genes_` have a velocity, a mask (n_genes,)."""
-        found = np.zeros(len(self.genes_), dtype=bool)
-        found[self._velocity_model().genes] = True
-        return found
-
-    def velocity(self, X: Any) -> Any:
-        """Return the RNA velocity of cells: how fast their spliced expression changes.
-
-        Moments are taken over the nearest training cells that have both layers, so that a cell with one layer has a
-        velocity as well, and no cell's depends on which others come with it.
-
-        Parameters
-        ----------
-        X : AnnData, dict or Modalities
-            Cells with one layer or both.
-
-        Returns
-        -------
-        ndarray of float32 (n_cells, n_genes)
-            In the order of `genes_`; NaN for genes that are no `velocity_genes_`, 0 for a cell with no layer. In
-            normalised spliced counts, of a unit of latent time ("dynamical"), or of 1 / β of each gene
-            ("steady_state").
-
-        Raises
-        ------
-        ValueError
-            Where no velocity was fitted, for a reason that the message tells.
-        """
-        model = self._velocity_model()
-        return self._over_genes(model.velocity(self._read(X)))
-
-    def latent_time(self, X: Any) -> Any:
-        """Return how far cells have come, on the clock that all genes share.
-
-        Parameters
-        ----------
-        X : AnnData, dict or Modalities
-            Cells with one layer or both.
-
-        Returns
-        -------
-        ndarray (n_cells,)
-            From 0 to 1; NaN for a cell with no layer.
-
-        Raises
-        ------
-        ValueError
-            Where no velocity was fitted, or by another method than "dynamical".
-        """
-        model = self._velocity_model()
-        if model.dynamics is None:
-            raise ValueError(f"method is {self.method!r}, which knows no time; set method='dynamical', and fit.")
-        return model.latent_time(self._read(X))
-
-    def annotate(self, adata: Any) -> Any:
-        """Write embeddings, velocity and kinetics into an AnnData, under the names that scanpy and scVelo look for.
-
-        - ``obsm``: "X_fusion", "X_spliced", "X_unspliced".
-        - ``layers``: "Ms", "Mu", "velocity"; NaN for genes without velocity.
-        - ``obs``: "latent_time".
-        - ``var``: "velocity_genes", "velocity_gamma", "velocity_r2", and the kinetics "fit_alpha", "fit_beta",
-          "fit_gamma", "fit_scaling", "fit_t_" (for how long transcription is on), "fit_start", "fit_before" and
-          "fit_after" (when it goes on, and its rates before and after).
-        - ``obsp`` and ``uns``: neighbours, where there are none yet.
-
-        Without a velocity the embeddings alone are written.
-
-        Parameters
-        ----------
-        adata : AnnData
-            Cells with one layer or both; it is changed.
-
-        Returns
-        -------
-        AnnData
-            The same one.
-        """
-        from skfusion.singlecell._annotate import velocity_slots, write_neighbors
-
-        check_is_fitted(self)
-        cells = self._read(adata)
-        embeddings = {head: self.pretrainer_.embed(cells, head) for head in ["fusion", *cells.names]}
-        written: dict[str, dict[str, Any]] = {"obsm": {f"X_{head}": found for head, found in embeddings.items()}}
-        model = self._velocity
-        if model is not None:
-            written |= velocity_slots(model, cells, self.genes_, list(map(str, adata.var_names)))
-        # Nothing is written until all of it is known.
-        for slot, entries in written.items():
-            for key, values in entries.items():
-                getattr(adata, slot)[key] = values
-        if model is not None:
-            adata.uns["velocity_params"] = {"mode": self.method, "n_neighbors": self.n_neighbors}
-        if "neighbors" not in adata.uns and adata.n_obs > self.n_neighbors:
-            write_neighbors(adata, embeddings["fusion"], self.n_neighbors)
-        return adata
-
-    def _over_genes(self, values: Any) -> Any:
-        """Spread (n_cells, n_velocity_genes) over `genes_`, NaN elsewhere."""
-        out = np.full((len(values), len(self.genes_)), np.nan, dtype=np.float32)
-        out[:, self._velocity_model().genes] = values
-        return out

@@ -5,8 +5,8 @@ from scipy import sparse
 from scipy.stats import spearmanr
 from sklearn.neighbors import kneighbors_graph
 
-from skfusion.decoders.kinetics import Transcription, splicing_velocity
-from skfusion.singlecell.dynamics import DURATION, Dynamics, fit_dynamics
+from skfusion.decoders.kinetics import DURATION, Transcription, splicing_velocity
+from skfusion.singlecell.dynamics import Dynamics, fit_dynamics
 
 
 def simulate(n_cells=400, n_genes=40, seed=0, noise=0.1):
