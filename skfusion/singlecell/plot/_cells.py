@@ -10,7 +10,7 @@ from skfusion._compat import optional
 
 # Okabe and Ito's colours, told apart by colour-blind people, then darker and lighter ones of the same hues.
 _COLOURS = (
-    *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#555555"),
+    *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#555555", "#F0E442"),
     *("#00466E", "#8F6300", "#00624A", "#8A3D00", "#8A4A6E", "#A9D6F2", "#A89E00", "#AAAAAA"),
 )
 _UNKNOWN = "0.8"
