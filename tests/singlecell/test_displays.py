@@ -81,6 +81,11 @@ def test_labels_have_a_colour_each_and_keep_their_order(adata):
     assert len(display.cells_[0].get_offsets()) == 51
 
 
+def test_many_labels_still_have_a_colour_each(adata):
+    display = VelocityDisplay(embedding=adata.X, arrows=adata.X, color=np.arange(300) % 40).plot(kind="cells")
+    assert len({tuple(dots.get_facecolor()[0]) for dots in display.cells_}) == 40
+
+
 def test_the_grid_averages_arrows_and_stays_with_the_cells(cells):
     X, velocity, _ = cells
     x, y, mean = velocity_on_grid(X, np.tile([1.0, -2.0], (300, 1)), n_grid=20, smoothing=1.0)

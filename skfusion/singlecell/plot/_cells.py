@@ -46,9 +46,11 @@ class Colour:
         kinds = kinds.remove_unused_categories()
         self.codes, self.labels = kinds.codes, list(map(str, kinds.categories))
 
-    def of_label(self, code: int) -> str:
-        """Return the colour of a label."""
-        return _COLOURS[code % len(_COLOURS)]
+    def of_label(self, code: int) -> Any:
+        """Return the colour of a label; beyond those that can be told apart, one of a rainbow."""
+        if len(self.labels) <= len(_COLOURS):
+            return _COLOURS[code]
+        return optional("matplotlib").colormaps["turbo"]((code + 0.5) / len(self.labels))
 
     def scatter(self, ax: Any, points: np.ndarray, **style: Any) -> list[Any]:
         """Draw the cells; labels one after another, so that each has an entry for a legend."""
