@@ -105,6 +105,22 @@ def test_second_moments_of_poisson_counts_in_the_steady_state_agree_with_the_fir
     np.testing.assert_allclose(result.gamma, 0.4, rtol=0.03)
 
 
+def test_the_stochastic_model_weighs_both_equations_by_their_residuals():
+    rng = np.random.default_rng(0)
+    s, u, ss, us = (rng.gamma(2.0, size=(60, 1)) for _ in range(4))
+    first = steady_state_velocity(s, u)
+    size = s / s.max() + u / u.max()
+    extreme = (size >= np.percentile(size, 95)) | (s >= np.percentile(s, 95))
+    x, y = 2 * ss - s, 2 * us + u
+    spread, spread2 = (u - first.gamma * s).std(), (y - (x * y).sum() / (x * x).sum() * x).std()
+    stacked_x = np.r_[(s / spread)[extreme], (x / spread2)[:, 0]]
+    stacked_y = np.r_[(u / spread)[extreme], (y / spread2)[:, 0]]
+    result = steady_state_velocity(s, u, second_moments=(ss, us))
+    np.testing.assert_allclose(result.gamma, np.linalg.lstsq(stacked_x[:, None], stacked_y)[0])
+    np.testing.assert_allclose(result.velocity, u - result.gamma * s)
+    assert result.r2 == first.r2
+
+
 def test_the_stochastic_model_is_the_deterministic_one_where_the_first_equation_is_exact():
     s = np.linspace(1, 10, 100)[:, None]
     rng = np.random.default_rng(0)
