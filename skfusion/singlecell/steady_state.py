@@ -30,7 +30,8 @@ def steady_state_velocity(
         First moments of both layers.
     second_moments : tuple of two array-likes of shape (n_cells, n_genes), default=None
         As `second_moments` returns them. With them the model is the stochastic one [2]_: u + 2 us = γ' (2 ss − s) in
-        the steady state as well, and both equations are weighted by their residual variances.
+        the steady state as well, and both equations are weighted by their residual variances. Velocity genes are those
+        of the first equation alone.
     offset : bool, default=False
         Fit u = γ' s + o, with o at least 0, over the cells of both extremes.
     lower, upper : float, default=5 and 95
@@ -68,13 +69,15 @@ def steady_state_velocity(
         )
     extreme = extreme_cells(s, u, lower if offset else None, upper)
     gamma, shift = fit_line(s, u, extreme, offset)
-    if second_moments is not None:
-        squares, products = (_check(moment, "second_moments") for moment in second_moments)
-        check_same_shape(spliced_moments=s, squares=squares, products=products)
-        gamma, shift = fit_both(s, u, 2 * squares - s, 2 * products + u, extreme, gamma, shift)
     velocity = u - gamma * s - shift
     r2 = 1 - _ratio((velocity**2).sum(axis=0), ((u - u.mean(axis=0)) ** 2).sum(axis=0), empty=1.0)
     kept = (r2 > min_r2) & (gamma > min_gamma)
+    if second_moments is not None:
+        squares, products = (_check(moment, "second_moments") for moment in second_moments)
+        check_same_shape(spliced_moments=s, squares=squares, products=products)
+        extreme |= s >= np.percentile(s, upper, axis=0)
+        gamma = fit_both(s, u - shift, 2 * squares - s, 2 * products + u, extreme, gamma)
+        velocity = u - gamma * s - shift
     return Bunch(gamma=gamma, offset=shift, r2=r2, velocity=velocity, velocity_genes=kept)
 
 
@@ -98,15 +101,15 @@ def fit_line(x: np.ndarray, y: np.ndarray, weight: np.ndarray, offset: bool) -> 
 
 
 def fit_both(
-    s: np.ndarray, u: np.ndarray, x2: np.ndarray, y2: np.ndarray, extreme: np.ndarray, gamma: Any, shift: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Refit γ' to u − shift = γ' s and y2 = γ' x2 together, each over the deviation of its own residuals."""
+    s: np.ndarray, u: np.ndarray, x2: np.ndarray, y2: np.ndarray, extreme: np.ndarray, gamma: np.ndarray
+) -> np.ndarray:
+    """Refit γ' to u = γ' s, over extreme cells, and y2 = γ' x2, over all, each by its residual variance."""
     second, _ = fit_line(x2, y2, np.ones_like(extreme), offset=False)
     # Each equation times the other's variance: one that holds exactly then stands alone.
-    w1, w2 = np.var(y2 - second * x2, axis=0), np.var(u - gamma * s - shift, axis=0)  # (n_genes,)
-    xy = (extreme * (w1 * s * (u - shift) + w2 * x2 * y2)).sum(axis=0)
-    xx = (extreme * (w1 * s * s + w2 * x2 * x2)).sum(axis=0)
-    return np.where(xx > 0, _ratio(xy, xx), gamma), shift
+    w1, w2 = np.var(y2 - second * x2, axis=0), np.var(u - gamma * s, axis=0)  # (n_genes,)
+    xy = w1 * (extreme * s * u).sum(axis=0) + w2 * (x2 * y2).sum(axis=0)
+    xx = w1 * (extreme * s * s).sum(axis=0) + w2 * (x2 * x2).sum(axis=0)
+    return np.where(xx > 0, _ratio(xy, xx), gamma)
 
 
 def _check(values: Any, name: str) -> np.ndarray:

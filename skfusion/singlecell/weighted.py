@@ -1,6 +1,7 @@
 """Neighbours by several modalities at once, each cell by the modalities that say most about it."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -177,13 +178,13 @@ def weighted_graph(
     ]
     weights = modality_weights(spaces)
     candidates = sparse.csr_matrix(sum((space.candidates for space in spaces[1:]), spaces[0].candidates))
-    rows, columns = np.repeat(np.arange(len(present)), np.diff(candidates.indptr)), candidates.indices
+    rows, columns = pairs_of(candidates)
     similarity = np.zeros(len(rows))
     for space, weight in zip(spaces, weights.T):
         both = space.there[rows] & space.there[columns]
         affinity = space.affinity(rows[both], space.distance(rows[both], columns[both]))
         similarity[both] += weight[rows[both]] * affinity
-    best = first_of_each_row(rows, (columns, -similarity), n_neighbors)
+    best = first_of_each_row(candidates.indptr, (columns, -similarity), n_neighbors)
     # The furthest two cells can be from each other, similarity 0, is the root of a half.
     apart = np.sqrt(np.maximum(1 - similarity[best], 0) / 2)
     distances = sparse.csr_matrix((apart, (rows[best], columns[best])), shape=candidates.shape)
@@ -226,12 +227,13 @@ class _Space:
         n, k = near.shape
         around = sparse.csr_matrix((np.ones(n * k), (np.repeat(np.arange(n), k), near.ravel())), shape=(n, n))
         around = around + sparse.eye(n, format="csr")
-        shared = sparse.coo_matrix(around @ around.T)
-        others = shared.row != shared.col
-        rows, columns, shared = shared.row[others], shared.col[others], shared.data[others]
+        shared = sparse.csr_matrix(around @ around.T)
+        shared.setdiag(0)
+        shared.eliminate_zeros()
+        rows, columns = pairs_of(shared)
         distance = self.distance(self.cells[rows], self.cells[columns])
         # Jaccard similarity grows with the number of shared neighbours; of equals, the further comes first.
-        least = first_of_each_row(rows, (columns, -distance, shared), k)
+        least = first_of_each_row(shared.indptr, (columns, -distance, shared.data), k)
         return np.bincount(rows[least], distance[least], minlength=n) / np.bincount(rows[least], minlength=n)
 
     def distance(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -275,17 +277,23 @@ def modality_weights(spaces: list[_Space]) -> np.ndarray:
     return weights
 
 
-def first_of_each_row(rows: np.ndarray, keys: tuple[np.ndarray, ...], k: int) -> np.ndarray:
-    """Positions of the first k entries of each row, sorted by `keys`, of which the last counts first."""
-    order = np.lexsort((*keys, rows))
-    sorted_rows = rows[order]
-    start = np.searchsorted(sorted_rows, sorted_rows)
-    return order[np.arange(len(order)) - start < k]
+def pairs_of(matrix: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of each stored entry, row by row."""
+    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)), matrix.indices
+
+
+def first_of_each_row(indptr: np.ndarray, keys: tuple[np.ndarray, ...], k: int) -> np.ndarray:
+    """Positions of the first k entries of each row, sorted by `keys`, of which the last counts first.
+
+    Many short sorts: a single one of all entries takes several times as long.
+    """
+    rows = (slice(start, stop) for start, stop in pairwise(indptr))
+    return np.concatenate([row.start + np.lexsort([key[row] for key in keys])[:k] for row in rows])
 
 
 def fuzzy_connectivities(distances: sparse.csr_matrix, n_neighbors: int) -> sparse.csr_matrix:
     """Weights of a symmetric graph from distances to neighbours, as UMAP makes them (McInnes et al., 2018)."""
-    rows = np.repeat(np.arange(distances.shape[0]), np.diff(distances.indptr))
+    rows, _ = pairs_of(distances)
     nearest = np.full(distances.shape[0], np.inf)
     np.minimum.at(nearest, rows, distances.data)
     beyond = distances.data - nearest[rows]

@@ -15,7 +15,7 @@ from skfusion.singlecell import (
     nearest_neighbors,
     project_velocity,
 )
-from skfusion.singlecell.plot.phase import trajectory
+from skfusion.singlecell.plot.phase import _rates, trajectory
 from skfusion.singlecell.plot.velocity import velocity_on_grid
 
 mpl.use("agg")
@@ -81,6 +81,11 @@ def test_labels_have_a_colour_each_and_keep_their_order(adata):
     assert len(display.cells_[0].get_offsets()) == 51
 
 
+def test_many_labels_still_have_a_colour_each(adata):
+    display = VelocityDisplay(embedding=adata.X, arrows=adata.X, color=np.arange(300) % 40).plot(kind="cells")
+    assert len({tuple(dots.get_facecolor()[0]) for dots in display.cells_}) == 40
+
+
 def test_the_grid_averages_arrows_and_stays_with_the_cells(cells):
     X, velocity, _ = cells
     x, y, mean = velocity_on_grid(X, np.tile([1.0, -2.0], (300, 1)), n_grid=20, smoothing=1.0)
@@ -117,7 +122,7 @@ def test_genes_without_velocity_are_left_out(adata):
 @pytest.mark.parametrize(("beta", "gamma"), [(0.5, 0.3), (0.3, 0.5), (0.4, 0.4), (0.4, 0.4 + 1e-9)])
 def test_the_curve_solves_the_equations(beta, gamma):
     rates = {"alpha": 5.0, "beta": beta, "gamma": gamma, "t_switch": 4.0}
-    u, s = trajectory(rates, n=50)
+    u, s = trajectory(_rates(rates), n=50)
 
     def flow(t, state, alpha):
         return [alpha - beta * state[0], beta * state[0] - gamma * state[1]]
@@ -131,9 +136,27 @@ def test_the_curve_solves_the_equations(beta, gamma):
     assert (u[-1], s[-1]) == pytest.approx((0, 0), abs=1e-2)
 
 
+def test_a_curve_goes_from_one_rate_to_the_next_within_its_time():
+    rates = {"alpha": 5.0, "beta": 0.5, "gamma": 0.3, "t_switch": 6.0, "before": 1.0, "after": 2.0}
+    u, s = trajectory(_rates(rates), n=50)
+    assert (u[0], s[0]) == pytest.approx((1 / 0.5, 1 / 0.3))
+    assert (u[-1], s[-1]) == pytest.approx((2 / 0.5, 2 / 0.3), rel=1e-3)
+    assert u.max() == pytest.approx(10 - 8 * np.exp(-3))
+    timed = {**rates, "start": 3.0, "duration": 20.0, "scaling": 0.5}
+    part_u, part_s = trajectory(_rates(timed), n=500)
+    time = np.linspace(0, 20, 1000)
+    np.testing.assert_allclose(part_u[time < 3], 1)
+    np.testing.assert_allclose(part_u[time <= 9].max(), u.max() / 2, rtol=1e-2)
+    late = 4 + (u.max() - 4) * np.exp(-0.5 * (time[-1] - 9))
+    assert part_u[-1] == pytest.approx(late / 2)
+    assert part_s.max() == pytest.approx(trajectory(_rates(rates), n=2000)[1].max(), rel=1e-3)
+    display = PhasePortraitDisplay.from_moments(part_s, part_u, kinetics=timed)
+    np.testing.assert_allclose(np.diff(display.line_.get_ydata()) / np.diff(display.line_.get_xdata()), 0.3)
+
+
 def test_a_phase_portrait_has_cells_kinetics_and_steady_state():
     rates = {"alpha": 5.0, "beta": 0.5, "gamma": 0.3, "t_switch": 9.0}
-    u, s = trajectory(rates)
+    u, s = trajectory(_rates(rates))
     display = PhasePortraitDisplay.from_moments(s, u, gene="Ins1", kinetics=rates, color=np.arange(400.0), name="time")
     np.testing.assert_array_equal(display.cells_[0].get_offsets(), np.column_stack([s, u]))
     np.testing.assert_allclose(display.curve_.get_data(), (s, u))
@@ -153,7 +176,11 @@ def test_a_gene_of_an_anndata_comes_with_what_var_holds(adata):
     display = PhasePortraitDisplay.from_anndata(adata, "Actb", color="latent_time")
     np.testing.assert_allclose(display.cells_[0].get_offsets()[:, 0], adata.layers["Ms"][:, 0])
     assert display.kinetics == {"alpha": 5, "beta": 0.5, "gamma": 0.3, "t_switch": 9}
-    assert display.steady_state == (0.7, 0)
+    assert display.steady_state is None  # that of the kinetics is drawn
+    adata.var["fit_before"], adata.var["fit_start"] = [0.5, np.nan], [-1.0, np.nan]
+    adata.uns["velocity_params"] = {"duration": 20.0}
+    display = PhasePortraitDisplay.from_anndata(adata, "Actb")
+    assert (display.kinetics["before"], display.kinetics["start"], display.kinetics["duration"]) == (0.5, -1, 20)
     other = PhasePortraitDisplay.from_anndata(adata, "Ins1", color="cluster")
     assert other.kinetics is None
     assert other.steady_state == (0.8, 0)

@@ -10,7 +10,7 @@ from skfusion._compat import optional
 
 # Okabe and Ito's colours, told apart by colour-blind people, then darker and lighter ones of the same hues.
 _COLOURS = (
-    *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#555555"),
+    *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#555555", "#F0E442"),
     *("#00466E", "#8F6300", "#00624A", "#8A3D00", "#8A4A6E", "#A9D6F2", "#A89E00", "#AAAAAA"),
 )
 _UNKNOWN = "0.8"
@@ -46,9 +46,11 @@ class Colour:
         kinds = kinds.remove_unused_categories()
         self.codes, self.labels = kinds.codes, list(map(str, kinds.categories))
 
-    def of_label(self, code: int) -> str:
-        """Return the colour of a label."""
-        return _COLOURS[code % len(_COLOURS)]
+    def of_label(self, code: int) -> Any:
+        """Return the colour of a label; beyond those that can be told apart, one of a rainbow."""
+        if len(self.labels) <= len(_COLOURS):
+            return _COLOURS[code]
+        return optional("matplotlib").colormaps["turbo"]((code + 0.5) / len(self.labels))
 
     def scatter(self, ax: Any, points: np.ndarray, **style: Any) -> list[Any]:
         """Draw the cells; labels one after another, so that each has an entry for a legend."""

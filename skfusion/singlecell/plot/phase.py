@@ -9,14 +9,15 @@ from scipy import sparse
 from skfusion.singlecell.plot._cells import Colour, dot_size, new_axes, part_of
 
 _RATES = ("alpha", "beta", "gamma", "t_switch")
-_LONG = 12.0  # so many mean lifetimes after the switch, nothing is left
+_OPTIONAL = {"before": 0.0, "after": 0.0, "start": 0.0, "scaling": 1.0, "duration": np.inf}
+_LONG = 12.0  # so many mean lifetimes after the switch, nothing changes any more
 
 
 class PhasePortraitDisplay:
     """A gene's unspliced over its spliced expression, with the fitted kinetics and the steady state.
 
     Along the solid line a gene is switched on, from no expression on, and off after ``t_switch``. On the dashed line
-    expression would not change: cells above it gain spliced expression, cells below lose it.
+    spliced expression would not change: cells above it gain some, cells below lose some.
 
     Make one with `from_moments` or `from_anndata`.
 
@@ -29,7 +30,10 @@ class PhasePortraitDisplay:
     color : array-like of shape (n_cells,), default=None
         Labels, or floats such as latent time.
     kinetics : dict of str to float, default=None
-        ``alpha``, ``beta``, ``gamma`` and ``t_switch`` of the gene, in the scale of the moments.
+        ``alpha``, ``beta``, ``gamma`` and ``t_switch`` (for how long transcription is on) of the gene. Where they are
+        known: ``before`` and ``after``, the rates of transcription before and after, 0 otherwise; ``start``, when it
+        goes on, and ``duration``, when time ends, to draw what lies between time 0 and that alone; ``scaling``, what is
+        seen of unspliced relative to spliced expression.
     steady_state : float or (float, float), default=None
         Slope of the steady state, with its offset; None is γ / β of the kinetics, where there are some.
     name : str, default=None
@@ -137,8 +141,9 @@ class PhasePortraitDisplay:
     ) -> "PhasePortraitDisplay":
         """Draw one gene of an AnnData, with what ``var`` holds of it.
 
-        The kinetics are ``fit_alpha``, ``fit_beta``, ``fit_gamma`` and ``fit_t_``, the steady state
-        ``velocity_gamma`` (and ``velocity_offset``), as scVelo calls them.
+        The kinetics are ``fit_alpha``, ``fit_beta``, ``fit_gamma``, ``fit_t_`` and ``fit_scaling``, as scVelo calls
+        them, and ``fit_before``, ``fit_after`` and ``fit_start``. Without kinetics the steady state is
+        ``velocity_gamma``, with ``velocity_offset``.
 
         Parameters
         ----------
@@ -173,12 +178,13 @@ class PhasePortraitDisplay:
             for layer, argument in ((spliced_layer, "spliced_layer"), (unspliced_layer, "unspliced_layer"))
         )
         row = adata.var.loc[gene]
-        names = dict(zip(_RATES, ("fit_alpha", "fit_beta", "fit_gamma", "fit_t_")))
-        kinetics = None
-        if all(name in row and np.isfinite(row[name]) for name in names.values()):
-            kinetics = {rate: float(row[name]) for rate, name in names.items()}
-        steady = None
-        if "velocity_gamma" in row and np.isfinite(row["velocity_gamma"]):
+        kinetics = steady = None
+        if all(_known(row, name) for name in map(_column_of, _RATES)):
+            known = [name for name in (*_RATES, *_OPTIONAL) if _known(row, _column_of(name))]
+            kinetics = {name: float(row[_column_of(name)]) for name in known}
+            duration = adata.uns.get("velocity_params", {}).get("duration")
+            kinetics |= {} if duration is None else {"duration": float(duration)}
+        elif _known(row, "velocity_gamma"):
             steady = float(row["velocity_gamma"]), float(row.get("velocity_offset", 0.0))
         values = None if color is None else part_of(adata, "obs", color, "color")
         return cls.from_moments(s, u, gene=gene, color=values, kinetics=kinetics, steady_state=steady, ax=ax, **options)
@@ -234,7 +240,7 @@ class PhasePortraitDisplay:
             return float(slope[0]), float(slope[1]) if len(slope) > 1 else 0.0
         if self.kinetics is not None:
             rates = _rates(self.kinetics)
-            return rates["gamma"] / rates["beta"], 0.0
+            return rates["gamma"] / rates["beta"] * rates["scaling"], 0.0
         return None
 
     def _name_axes(self, colour: Colour, highest: float) -> None:
@@ -261,16 +267,21 @@ class PhasePortraitDisplay:
 
 
 def trajectory(rates: Mapping[str, float], n: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    """Unspliced and spliced expression along the kinetics: on from nothing until ``t_switch``, then off."""
-    alpha, beta, gamma, t_switch = (rates[name] for name in _RATES)
-    on = np.linspace(0, t_switch, n)
-    off = _LONG / min(beta, gamma) * np.linspace(0, 1, n) ** 2  # dense where it is fast
-    u_on, s_on = _solution(on, alpha, beta, gamma, 0.0, 0.0)
-    u_off, s_off = _solution(off, 0.0, beta, gamma, u_on[-1], s_on[-1])
-    return np.r_[u_on, u_off], np.r_[s_on, s_off]
+    """Unspliced and spliced expression along the kinetics, of which `rates` has all."""
+    alpha, beta, gamma, on = (rates[name] for name in _RATES)
+    off = rates["start"] + on
+    if np.isfinite(rates["duration"]):
+        time = np.linspace(0, rates["duration"], 2 * n)
+    else:
+        # Dense where it is fast.
+        time = np.r_[np.linspace(rates["start"], off, n), off + _LONG / min(beta, gamma) * np.linspace(0, 1, n) ** 2]
+    before = rates["before"] / beta, rates["before"] / gamma
+    at_switch = _solution(np.clip(time - rates["start"], 0, on), alpha, beta, gamma, *before)
+    u, s = _solution(np.maximum(time - off, 0), rates["after"], beta, gamma, *at_switch)
+    return u * rates["scaling"], s
 
 
-def _solution(t: np.ndarray, alpha: float, beta: float, gamma: float, u0: float, s0: float) -> Any:
+def _solution(t: np.ndarray, alpha: float, beta: float, gamma: float, u0: Any, s0: Any) -> Any:
     """Solve du/dt = α − βu, ds/dt = βu − γs from (u0, s0)."""
     early, late = np.exp(-beta * t), np.exp(-gamma * t)
     u = u0 * early + alpha / beta * (1 - early)
@@ -283,13 +294,25 @@ def _solution(t: np.ndarray, alpha: float, beta: float, gamma: float, u0: float,
 
 
 def _rates(kinetics: Mapping[str, float]) -> dict[str, float]:
-    if set(kinetics) != set(_RATES):
-        raise ValueError(f"kinetics has {sorted(kinetics)}; due are {list(_RATES)}.")
-    rates = {name: float(kinetics[name]) for name in _RATES}
-    odd = {name: value for name, value in rates.items() if not (np.isfinite(value) and value > 0)}
-    if odd:
-        raise ValueError(f"kinetics has {odd}; due are positive rates and a positive time.")
+    """Check kinetics, and fill in what is not known."""
+    if not set(_RATES) <= set(kinetics) <= {*_RATES, *_OPTIONAL}:
+        raise ValueError(f"kinetics has {sorted(kinetics)}; due are {list(_RATES)}, and maybe {list(_OPTIONAL)}.")
+    rates = {name: float(value) for name, value in {**_OPTIONAL, **kinetics}.items()}
+    low = {name: value for name, value in rates.items() if name in (*_RATES, "scaling", "duration") and not value > 0}
+    low |= {name: rates[name] for name in ("before", "after") if not rates[name] >= 0}
+    low |= {name: rates[name] for name in (*_RATES, "start", "scaling") if not np.isfinite(rates[name])}
+    if low:
+        raise ValueError(f"kinetics has {low}; due are positive rates and times, and a finite start.")
     return rates
+
+
+def _column_of(name: str) -> str:
+    """Return what `var` calls a rate."""
+    return "fit_t_" if name == "t_switch" else f"fit_{name}"
+
+
+def _known(row: Any, name: str) -> bool:
+    return name in row and bool(np.isfinite(row[name]))
 
 
 def _one_gene(values: Any, name: str) -> np.ndarray:
