@@ -16,6 +16,7 @@ def decoder():
     with torch.no_grad():
         for rate in (made.alpha, made.beta, made.gamma, made.switch):
             rate.normal_()
+        made.noise.zero_()
     return made.eval()
 
 
@@ -88,9 +89,9 @@ def test_training_on_one_gene_recovers_its_phase_and_the_sign_of_velocity():
         decoder.negative_evidence(place, moments).mean().backward()
         optimizer.step()
     true = splicing_velocity(u, s, beta, gamma)[:, 0]
-    moving = true.abs() > 0.1 * true.abs().max()
+    moving = true.abs() > 0.3 * true.abs().max()  # near the origin on and off look alike
     found = decoder.eval().velocity(place)[:, 0].detach()
-    assert ((found > 0) == (true > 0))[moving].float().mean() > 0.9
+    assert ((found > 0) == (true > 0))[moving].float().mean() > 0.95
 
 
 def test_minimal_velocity_is_that_of_its_moments():
