@@ -291,6 +291,12 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         if not known:
             raise ValueError(f"X has the layers {whole.names}, and fitted was {self.layers_}; pass one of these.")
         whole = whole.select(known)
+        for name, there in zip(whole.names, whole.present.T):
+            odd = what_is_no_count(whole[name], there) if name in self._counts else None
+            if odd is not None:
+                raise ValueError(
+                    f"layer {name!r} holds {odd}; due are counts, as at fit. Pass the raw layer, or fit on scaled ones."
+                )
         return fitted_genes(whole, self.genes_, self._counts, None if self._has_names else self.n_features_in_)
 
     def _learn_kinds(self, X: Modalities) -> None:
