@@ -75,8 +75,9 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
     learn_genes : bool, default=False
         Whether training changes the genes' identities, which start as loadings of principal components of both layers.
         With few cells they are better left there.
-    modality_dropout : float, default=0.1
-        Probability with which a layer is left out of a cell in training; one is always kept.
+    modality_dropout : float, default=0.0
+        Probability with which a layer is left out of a cell in training; one is always kept. It brings the fused
+        embedding of cells that lack a layer closer to that of others; a layer's own needs none.
     n_hidden : int, default=128
         Width of the decoders' hidden layer.
     n_latent : int, default=64
@@ -185,7 +186,7 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         target_sum: float = 1e4,
         n_density: int = 20,
         learn_genes: bool = False,
-        modality_dropout: float = 0.1,
+        modality_dropout: float = 0.0,
         n_hidden: int = 128,
         n_latent: int = 64,
         n_heads: int = 4,
