@@ -6,6 +6,7 @@ DECODERS = {
     "negative_binomial": "skfusion.decoders.negative_binomial:NegativeBinomial",
     "zero_inflated_negative_binomial": "skfusion.decoders.zero_inflated:ZeroInflatedNegativeBinomial",
     "expression": "skfusion.decoders.expression:ExpressionDecoder",
+    "generative": "skfusion.decoders.generative:GenerativeDecoder",
 }
 """Name of a decoder to where its class is; adding one is one line here."""
 
