@@ -8,6 +8,7 @@ DECODERS = {
     "expression": "skfusion.decoders.expression:ExpressionDecoder",
     "velocity": "skfusion.decoders.velocity:VelocityDecoder",
     "minimal_velocity": "skfusion.decoders.velocity:MinimalVelocityDecoder",
+    "generative": "skfusion.decoders.generative:GenerativeDecoder",
 }
 """Name of a decoder to where its class is; adding one is one line here."""
 

@@ -48,7 +48,7 @@ def decoded(pretrainer: Any, cells: Modalities, layer: str, library: Any, covari
     library, covariates = (
         None if part is None else torch.from_numpy(part).to(device) for part in (library, covariates)
     )
-    there = torch.from_numpy(has(cells, layer)).to(device)
+    there = torch.from_numpy(np.array(has(cells, layer))).to(device)
     other = next((name for name in network.names if name != layer), None)
     start = 0
     for output in pretrainer.net_.outputs(pretrainer._tensors(check_modalities(pretrainer, cells, reset=False))):

@@ -175,10 +175,15 @@ def choose_genes(X: Modalities, genes: Any, n_top_genes: int | None) -> list[str
 def _variances(rows: Any) -> Any:
     """Variance of each gene, of counts after they were log-normalised."""
     if not holds_counts(rows):
-        rows = rows.toarray() if sparse.issparse(rows) else rows
-        return np.nanvar(rows, axis=0)
-    logs = LogNormalizer().fit_transform(sparse.csr_matrix(rows))
-    return np.asarray(logs.power(2).mean(axis=0) - np.square(logs.mean(axis=0))).ravel()
+        return np.nanvar(to_dense(rows), axis=0)
+    return _variance(LogNormalizer().fit_transform(sparse.csr_matrix(rows)))
+
+
+def _variance(values: Any) -> Any:
+    """Variance of each column, CSR or dense."""
+    if not sparse.issparse(values):
+        return values.var(axis=0)
+    return np.asarray(values.power(2).mean(axis=0) - np.square(values.mean(axis=0))).ravel()
 
 
 def what_is_no_count(values: Any, present: Any) -> str | None:
@@ -210,7 +215,8 @@ def loadings(X: Modalities, width: int, seed: int) -> Any:
         else:
             logs = np.nan_to_num(StandardScaler().fit_transform(rows))
         n_components = min(width // len(X.names), *(n - 1 for n in logs.shape))
-        if n_components < 1:
+        # Cells that are all alike have no direction.
+        if n_components < 1 or _variance(logs).max() < 1e-10:
             continue
         pca = PCA(n_components, svd_solver="arpack", random_state=seed).fit(logs)
         spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-12))

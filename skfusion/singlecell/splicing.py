@@ -78,8 +78,9 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
     learn_genes : bool, default=False
         Whether training changes the genes' identities, which start as loadings of principal components of both layers.
         With few cells they are better left there.
-    modality_dropout : float, default=0.1
-        Probability with which a layer is left out of a cell in training; one is always kept.
+    modality_dropout : float, default=0.0
+        Probability with which a layer is left out of a cell in training; one is always kept. It brings the fused
+        embedding of cells that lack a layer closer to that of others; a layer's own needs none.
     n_hidden : int, default=128
         Width of the decoders' hidden layer.
     n_latent : int, default=64
@@ -191,7 +192,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         target_sum: float = 1e4,
         n_density: int = 20,
         learn_genes: bool = False,
-        modality_dropout: float = 0.1,
+        modality_dropout: float = 0.0,
         n_hidden: int = 128,
         n_latent: int = 64,
         n_heads: int = 4,
@@ -298,6 +299,12 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         if not known:
             raise ValueError(f"X has the layers {whole.names}, and fitted was {self.layers_}; pass one of these.")
         whole = whole.select(known)
+        for name, there in zip(whole.names, whole.present.T):
+            odd = what_is_no_count(whole[name], there) if name in self._counts else None
+            if odd is not None:
+                raise ValueError(
+                    f"layer {name!r} holds {odd}; due are counts, as at fit. Pass the raw layer, or fit on scaled ones."
+                )
         return fitted_genes(whole, self.genes_, self._counts, None if self._has_names else self.n_features_in_)
 
     def _learn_kinds(self, X: Modalities) -> None:
