@@ -147,9 +147,10 @@ class TensorData(Data):
             if isinstance(values, Tensor):
                 part = values[rows]
             else:
-                part = torch.zeros(len(there), values.shape[1])  # (B, D)
-                dense(values, rows if rows_on_cpu is None else rows_on_cpu.numpy(), part.numpy())
-                part = part.to(self.device)
+                # numpy's zeros take fresh pages as they are; torch's would write to them.
+                out = np.zeros((len(there), values.shape[1]), dtype=np.float32)  # (B, D)
+                dense(values, rows if rows_on_cpu is None else rows_on_cpu.numpy(), out)
+                part = torch.from_numpy(out).to(self.device)
             mask = self.masks[name][rows] & there if name in self.masks else there
             # A cell without a count has no logarithm of its total.
             offset = part.sum(1).clamp(min=1).log() if name in self.counts else None  # (B,)
