@@ -14,6 +14,7 @@ from skfusion._base import FusionEstimator
 from skfusion.encoders import DEFAULTS, ENCODERS
 from skfusion.fusion import FUSIONS
 from skfusion.modalities import Modalities
+from skfusion.modalities.backed import in_memory, is_backed
 from skfusion.modalities.kinds import KINDS, kind_of
 from skfusion.objectives import OBJECTIVES
 from skfusion.preprocessing import (
@@ -27,6 +28,8 @@ from skfusion.preprocessing import (
     takes_nan,
 )
 
+N_TO_PREPARE = 20_000
+"""Samples that preprocessing learns from where the values lie in a file."""
 _NUMBERS = ("dense", "sparse", "sequence", "image", "volume")
 
 
@@ -98,8 +101,8 @@ class ForModality:
 
 def fit_extractor(extractor: Any, X: Modalities, name: str, y: Any) -> FittedOnPresent:
     """Clone an extractor and fit it on the rows of `X` that have the modality."""
-    rows, present = training_rows(X, name)
-    there = y if y is None or present.all() else np.asarray(y)[present]
+    rows, chosen = training_rows(X, name)
+    there = y if y is None or chosen.all() else np.asarray(y)[chosen]
     return FittedOnPresent(ForModality(clone(extractor), name), rows, there)
 
 
@@ -146,9 +149,15 @@ def fit_preprocessor(X: Modalities, name: str, spec: Any, y: Any, *, scale: bool
 
 
 def training_rows(X: Modalities, name: str) -> tuple[Any, Any]:
-    """Return the rows of a modality to learn from, and which of the samples they are; none at all raises."""
-    present = require_present(name, X.present[:, X.names.index(name)])
-    return present_rows(X[name], present), present
+    """Return the rows of a modality to learn from, and which of the samples they are; none at all raises.
+
+    Of values in a file these are some, evenly drawn, so that memory does not grow with the number of samples.
+    """
+    chosen = require_present(name, X.present[:, X.names.index(name)])
+    if is_backed(X[name]) and chosen.sum() > N_TO_PREPARE:
+        drawn = np.random.default_rng(0).choice(np.flatnonzero(chosen), N_TO_PREPARE, replace=False)
+        chosen = np.isin(np.arange(len(X)), drawn)
+    return in_memory(present_rows(X[name], chosen)), chosen
 
 
 def require_present(name: str, present: Any) -> Any:

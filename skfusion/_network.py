@@ -24,7 +24,9 @@ from skfusion._build import (
 from skfusion._compat import integer, options, real
 from skfusion.encoders import TOKENIZERS
 from skfusion.modalities import Modalities, check_modalities
+from skfusion.modalities.backed import is_backed
 from skfusion.modalities.kinds import KINDS
+from skfusion.preprocessing import FittedOnPresent, Prepared
 
 RESERVED = ("fusion", "global")
 """Heads that are no modality's."""
@@ -60,6 +62,7 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+    _reads_in_chunks = True
     net_: Any
 
     def __sklearn_tags__(self) -> Any:
@@ -316,12 +319,16 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
 
     def _tensors(self, X: Modalities, target: Any = None, weight: Any = None) -> Any:
         from skfusion.training.batches import TensorData
+        from skfusion.training.stream import StreamData
 
-        values = {
-            name: self.preprocessors_[name].apply(X[name], X.present[:, column]) for column, name in enumerate(X.names)
-        }
+        values: dict[str, Any] = {}
+        for name, present in zip(X.names, X.present.T):
+            preprocessor = self.preprocessors_[name]
+            prepare = Prepared if is_backed(X[name]) else FittedOnPresent.apply
+            values[name] = prepare(preprocessor, X[name], present)
         counts = [name for name, preprocessor in self.preprocessors_.items() if preprocessor.counts is not None]
-        return TensorData(values, X.present, self.net_.device, target, weight, counts=counts)
+        kind = StreamData if any(is_backed(X[name]) for name in X.names) else TensorData
+        return kind(values, X.present, self.net_.device, target, weight, counts=counts)
 
     # what was fitted
 

@@ -18,6 +18,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 
 from skfusion.encoders.counts import CountStatistics
+from skfusion.modalities.backed import in_memory
 from skfusion.modalities.kinds import KINDS, Values, kind_of, take
 
 WIDE = 512
@@ -440,7 +441,8 @@ class FittedOnPresent:
         return column_groups(self.transformer)
 
     def apply(self, values: Values, present: Any) -> Any:
-        """Return the transformed values (n_samples, …), zeros where the modality is missing."""
+        """Return the transformed values (n_samples, …), zeros where the modality is missing; in memory."""
+        values = in_memory(values)
         if present.all() and len(present):
             return self._transform(values)
         where = np.flatnonzero(present)
@@ -462,6 +464,28 @@ class FittedOnPresent:
         if isinstance(out, pd.DataFrame):
             return out.to_numpy()
         return out.tocsr() if sparse.issparse(out) else np.asarray(out)
+
+
+class Prepared:
+    """Values in a file that are transformed when they are read.
+
+    Parameters
+    ----------
+    preprocessor : FittedOnPresent
+        What is applied to rows as they are read.
+    values : Backed
+        The modality's values.
+    present : ndarray of bool (n_samples,)
+        Who has it.
+    """
+
+    def __init__(self, preprocessor: FittedOnPresent, values: Values, present: Any) -> None:
+        self.preprocessor, self.values, self.present = preprocessor, values, present
+        self.places = values.places
+
+    def read(self, rows: Any) -> Any:
+        """Return the transformed values of the samples at `rows` (n,)."""
+        return self.preprocessor.apply(self.values.read(rows), self.present[rows])
 
 
 class _ToFloat(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):

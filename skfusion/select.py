@@ -12,6 +12,7 @@ from skfusion._base import FusionEstimator, fits
 from skfusion._compat import HasMethods, options
 from skfusion._targets import class_prior, fit_with, training_set
 from skfusion.modalities import Modalities, check_modalities
+from skfusion.modalities.backed import is_backed
 from skfusion.modalities.check import SINGLE
 
 _TYPES = ("early", "joint", "late")
@@ -46,6 +47,10 @@ class _Fusion(FusionEstimator):
                 params.pop(name, None)
                 setattr(self, name, self._default(name))
         return super().set_params(**params)
+
+    @property
+    def _reads_in_chunks(self) -> bool:
+        return self.fusion == "joint"
 
     @fits
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Any:
@@ -303,7 +308,7 @@ def _inner(X: Modalities, rows: Any = None) -> Any:
     """Return what the parts get: the array itself where `X` is one plain table, so that any classifier takes it."""
     if rows is not None and len(rows) < len(X):
         X = X[rows]
-    alone = X.names == [SINGLE] and X.kind(SINGLE) in ("dense", "sparse")
+    alone = X.names == [SINGLE] and X.kind(SINGLE) in ("dense", "sparse") and not is_backed(X[SINGLE])
     return X[SINGLE] if alone else X
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
+from skfusion.modalities.backed import as_backed
 from skfusion.modalities.kinds import Canonical, canonical
 
 
@@ -21,7 +24,7 @@ def read_anndata(adata: Any, modalities: Any = None, *, strict: bool = True) -> 
     """
     parts = {}
     for name, path in _resolve(adata, modalities).items():
-        values = _at(adata, path)
+        values = _at(adata, name, path)
         if values is not None:
             part = canonical(name, values)
             columns = part.columns if path.startswith("obs") else tuple(map(str, adata.var_names))
@@ -65,18 +68,31 @@ def _resolve(adata: Any, modalities: Any) -> dict[str, str]:
     return {name: name if name == "X" else f"layers/{name}" for name in modalities}
 
 
-def _at(adata: Any, path: str) -> Any:
+def _at(adata: Any, name: str, path: str) -> Any:
     """Return what lies at `path`, None where nothing does. A view slices at each access, so this is asked once."""
     slot, _, key = path.partition("/")
-    if path == "X":
-        return adata.X
-    if slot not in ("layers", "obsm", "obs") or not key:
+    if path != "X" and (slot not in ("layers", "obsm", "obs") or not key):
         raise ValueError(
             f"{path!r} is no place in an AnnData; due is 'X', 'layers/<key>', 'obsm/<key>' or 'obs/<column>'."
         )
-    if key not in getattr(adata, slot):
+    if slot == "obs":
+        return adata.obs[[key]] if key in adata.obs else None
+    if path != "X" and key not in getattr(adata, slot):
         return None
-    return adata.obs[[key]] if slot == "obs" else getattr(adata, slot)[key]
+    return _rows_on_disk(adata, name, slot, key) if adata.is_view else _element(adata, slot, key)
+
+
+def _element(adata: Any, slot: str, key: str) -> Any:
+    return adata.X if slot == "X" else getattr(adata, slot)[key]
+
+
+def _rows_on_disk(view: Any, name: str, slot: str, key: str) -> Any:
+    """Return what a view holds; it would read its part of a file, of which rows are only chosen here."""
+    parent = view._adata_ref
+    backed = None if slot == "obsm" else as_backed(name, _element(parent, slot, key))
+    if backed is None:
+        return _element(view, slot, key)
+    return backed[np.arange(parent.n_obs)[view._oidx]].with_columns(view._vidx)
 
 
 def _contents(adata: Any) -> str:

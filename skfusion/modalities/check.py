@@ -11,6 +11,7 @@ from scipy import sparse
 
 from skfusion.modalities import align, kinds
 from skfusion.modalities.anndata import read_anndata, read_mudata
+from skfusion.modalities.backed import in_memory
 from skfusion.modalities.container import Modalities
 from skfusion.modalities.kinds import Values
 from skfusion.modalities.presence import check_finite
@@ -56,7 +57,8 @@ def check_modalities(estimator: Any, X: Any, y: Any = None, *, reset: bool, grow
     Parameters
     ----------
     estimator : estimator
-        Its ``modalities`` says how to read `X`. With `reset`, gets ``modality_names_in_``, ``n_features_in_`` and
+        Its ``modalities`` says how to read `X`. What lies in a file is read here, unless its ``_reads_in_chunks`` is
+        True. With `reset`, gets ``modality_names_in_``, ``n_features_in_`` and
         ``n_features_by_modality_``.
     X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
         The samples.
@@ -83,12 +85,13 @@ def check_modalities(estimator: Any, X: Any, y: Any = None, *, reset: bool, grow
         raise TypeError(f"modalities is {asked!r}; due is a list of names or a dict of name to columns.")
     if asked is not None and not len(asked):
         raise ValueError("modalities is empty; due is at least one name, or None for all that X has.")
+    streams = getattr(estimator, "_reads_in_chunks", False)
     if not reset:
         found = _read(estimator, X, asked, reset=False, grow=grow)
         if grow:
             new = [n for n in found.names if n not in estimator._modality_specs_ and (asked is None or n in asked)]
             _learn(estimator, {**estimator._modality_specs_, **{name: _spec(found, name) for name in new}})
-        return _conform(estimator, found, warn=grow)
+        return _conform(estimator, found, warn=grow, streams=streams)
     # What an earlier fit on another form of X has left behind.
     for stale in ("feature_names_in_", "_selection_"):
         vars(estimator).pop(stale, None)
@@ -101,6 +104,7 @@ def check_modalities(estimator: Any, X: Any, y: Any = None, *, reset: bool, grow
             "asked for must be there (missing for some samples is fine)."
         )
     found = found.select(wanted)
+    found = found if streams else found.to_memory()
     align.check_same_order("y", found.sample_ids, y)
     _check_values(found, warn=True)
     _learn(estimator, {name: _spec(found, name) for name in found.names})
@@ -231,7 +235,7 @@ def _spec(X: Modalities, name: str) -> ModalitySpec:
     )
 
 
-def _conform(estimator: Any, found: Modalities, *, warn: bool = False) -> Modalities:
+def _conform(estimator: Any, found: Modalities, *, warn: bool, streams: bool) -> Modalities:
     """Bring `found` to the modalities known from fit; what is absent becomes missing for every sample."""
     specs: dict[str, ModalitySpec] = estimator._modality_specs_
     _some(estimator, [name for name in specs if name in found], found.names)
@@ -245,7 +249,8 @@ def _conform(estimator: Any, found: Modalities, *, warn: bool = False) -> Modali
     data, present = {}, np.zeros((n_samples, len(specs)), dtype=bool)
     for column, (name, spec) in enumerate(specs.items()):
         if name in found:
-            data[name] = _match(name, found, spec)
+            values = _match(name, found, spec)
+            data[name] = values if streams else in_memory(values)
             present[:, column] = found.present[:, found.names.index(name)]
         else:
             data[name] = _absent(spec, n_samples)
@@ -260,7 +265,7 @@ def _match(name: str, found: Modalities, spec: ModalitySpec) -> Values:
         # No category is left among the columns of these samples.
         values, kind = pd.DataFrame(values, columns=spec.template.columns), "table"
     if {kind, spec.kind} == {"dense", "sparse"}:
-        values = values.toarray() if kind == "sparse" else sparse.csr_matrix(values)
+        values = values.toarray() if kind == "sparse" else sparse.csr_matrix(in_memory(values))
         kind = spec.kind
     if {kind, spec.kind} == {"text", "tokens"} and kinds.is_blank(values):
         return values

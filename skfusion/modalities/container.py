@@ -8,6 +8,7 @@ import pandas as pd
 
 from skfusion.modalities import align, kinds
 from skfusion.modalities.anndata import read_anndata, read_mudata
+from skfusion.modalities.backed import in_memory, is_backed
 from skfusion.modalities.kinds import Canonical, Values
 from skfusion.modalities.presence import BoolArray, check_present, rows_present
 
@@ -116,7 +117,7 @@ class Modalities:
 
     @classmethod
     def from_anndata(cls, adata: Any, modalities: Any = None) -> Self:
-        """Read modalities from an AnnData, in memory or backed; sparse layers stay sparse.
+        """Read modalities from an AnnData; sparse layers stay sparse, and what is backed stays in its file.
 
         Parameters
         ----------
@@ -157,7 +158,7 @@ class Modalities:
 
     @classmethod
     def concat(cls, datasets: Iterable["Modalities | Mapping[str, Any]"]) -> Self:
-        """Stack data sets that share only some modalities, one below the other.
+        """Stack data sets that share only some modalities, one below the other; in memory.
 
         Parameters
         ----------
@@ -293,6 +294,13 @@ class Modalities:
         dropped = self._known(names)
         return self.select([name for name in self.names if name not in dropped])
 
+    def to_memory(self) -> "Modalities":
+        """Read what lies in a file; the same Modalities where nothing does."""
+        if not any(map(is_backed, self._data.values())):
+            return self
+        data = {name: in_memory(values) for name, values in self._data.items()}
+        return Modalities._of(data, self._columns, self.present, self.sample_ids)
+
     def _known(self, names: Iterable[str]) -> list[str]:
         names = [names] if isinstance(names, str) else list(names)
         lacking = [name for name in names if name not in self._data]
@@ -316,7 +324,8 @@ class Modalities:
         for name, share in zip(self.names, self.present.mean(axis=0) if len(self) else np.ones(len(self.names))):
             values = self._data[name]
             dtype = "" if self.kind(name) in ("table", "text", "tokens") else f" {values.dtype}"
-            lines.append(f"  {name}: {self.kind(name)} {tuple(values.shape[1:])}{dtype}, present in {share:.0%}")
+            where = ", in a file" if is_backed(values) else ""
+            lines.append(f"  {name}: {self.kind(name)} {tuple(values.shape[1:])}{dtype}, present in {share:.0%}{where}")
         return "\n".join(lines)
 
     # what a Modalities is not

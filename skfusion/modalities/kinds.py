@@ -8,8 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from skfusion.modalities.backed import BackedCSR, as_backed, in_memory, is_backed
+
 Values = Any
-"""A 2-D to 5-D array, CSR, a DataFrame with category columns, or a 1-D object array of strings or token lists."""
+"""A 2-D to 5-D array, CSR, a DataFrame with category columns, or a 1-D object array of strings or token lists.
+
+Arrays and CSR may lie in a file (`Backed`).
+"""
 
 KINDS = {
     "dense": "a 2-D array of numbers",
@@ -38,7 +43,7 @@ class Canonical(NamedTuple):
 
 def kind_of(values: Values) -> str:
     """Name the kind of canonical `values`: a key of `KINDS`."""
-    if sparse.issparse(values):
+    if sparse.issparse(values) or isinstance(values, BackedCSR):
         return "sparse"
     if isinstance(values, pd.DataFrame):
         return "table"
@@ -58,7 +63,10 @@ def canonical(name: str, values: Any) -> Canonical:
     if is_instance_of(values, "anndata", "AnnData"):
         part = canonical(name, values.X)
         return Canonical(part.values, values.obs_names, tuple(map(str, values.var_names)), part.present)
-    # What AnnData holds on disk: reading a dataset whole keeps CSR as CSR.
+    backed = as_backed(name, values)
+    if backed is not None:
+        return Canonical(_numeric(name, backed), None, None)
+    # What AnnData holds elsewhere than in memory.
     if hasattr(values, "to_memory"):
         values = values.to_memory()
     elif type(values).__module__.startswith("h5py"):
@@ -109,6 +117,8 @@ def scatter(values: Values, index: NDArray[np.intp]) -> Values:
     absent = index < 0
     if not absent.any():
         return take(values, index)
+    if is_backed(values):
+        return values.reindex(index)
     if sparse.issparse(values):
         empty = type(values)((1, values.shape[1]), dtype=values.dtype)
         return sparse.vstack([values, empty], format="csr", dtype=values.dtype)[
@@ -132,7 +142,8 @@ def empty_value(dtype: Any) -> Any:
 
 
 def stack(parts: Sequence[Values]) -> Values:
-    """Canonical values of one kind, one below the other."""
+    """Canonical values of one kind, one below the other, in memory."""
+    parts = [in_memory(part) for part in parts]
     if sparse.issparse(parts[0]):
         return sparse.vstack(parts, format="csr")
     if isinstance(parts[0], pd.DataFrame):

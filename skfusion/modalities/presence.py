@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from skfusion.modalities import align
+from skfusion.modalities.backed import SCAN, BackedCSR, is_backed
 from skfusion.modalities.kinds import Values
 
 BoolArray = NDArray[np.bool_]
@@ -16,6 +17,8 @@ BoolArray = NDArray[np.bool_]
 
 def rows_present(values: Values) -> BoolArray:
     """Which rows of canonical `values` (n_samples, ...) are there: not all-NaN and not None; zero is a value."""
+    if is_backed(values):
+        return _backed_rows_present(values)
     if sparse.issparse(values):
         return _sparse_rows_present(values)
     if isinstance(values, pd.DataFrame):
@@ -39,6 +42,20 @@ def _sparse_rows_present(values: Any) -> BoolArray:
     full = np.flatnonzero(np.diff(values.indptr) == values.shape[1])
     for row in full[np.isnan(values.data[values.indptr[full]])]:
         present[row] = not np.isnan(values.data[values.indptr[row] : values.indptr[row + 1]]).all()
+    return present
+
+
+def _backed_rows_present(values: Any) -> BoolArray:
+    """Look at some rows after the other; of CSR only at those that could be full."""
+    present = np.ones(len(values), dtype=bool)
+    if values.dtype.kind != "f" or 0 in values.shape:
+        return present
+    parts = values.scan()
+    if isinstance(values, BackedCSR):
+        suspects = np.flatnonzero(values.n_values >= values.shape[1])
+        parts = iter(np.split(suspects, range(SCAN, len(suspects), SCAN)) if len(suspects) else [])
+    for rows in parts:
+        present[rows] = rows_present(values.read(rows))
     return present
 
 
@@ -75,6 +92,8 @@ def check_finite(name: str, values: Values, present: BoolArray) -> int:
         return check_finite(name, dense, present)
     if values.dtype.kind != "f" or not present.any():
         return 0
+    if is_backed(values):
+        return sum(check_finite(name, values.read(rows), present[rows]) for rows in values.scan())
     data = values.data if sparse.issparse(values) else values
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(np.sum(data, dtype=np.float64)):

@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "nearest_neighbors": "skfusion.singlecell.neighbors:nearest_neighbors",
         "normalize_layer": "skfusion.singlecell.neighbors:normalize_layer",
         "project_velocity": "skfusion.singlecell.projection:project_velocity",
+        "read_backed": "skfusion.singlecell.backed:read_backed",
         "second_moments": "skfusion.singlecell.moments:second_moments",
         "select_genes": "skfusion.singlecell.neighbors:select_genes",
         "splicing_moments": "skfusion.singlecell.moments:splicing_moments",

@@ -1,6 +1,6 @@
 """Training data as whole tensors, and batches as slices of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -9,6 +9,7 @@ from scipy import sparse
 from torch import Tensor
 
 from skfusion.encoders.batch import Batch, ModalityBatch
+from skfusion.modalities.gather import dense, plain
 
 
 class Samples(NamedTuple):
@@ -31,59 +32,23 @@ def spans(n_samples: int, batch_size: int, *, training: bool = False) -> list[tu
     return list(zip(starts, [*starts[1:], n_samples]))
 
 
-class TensorData:
-    """Prepared modalities on a device.
+class Data:
+    """Samples that are iterated over in batches, or some of them.
 
-    Dense values lie there once, as float32. CSR stays CSR in main memory and is densified a batch at a time.
-
-    Parameters
+    Attributes
     ----------
-    values : dict of str to ndarray or CSR matrix
-        A modality's prepared values (n_samples, …), zeros where it is missing. An all-NaN step of a sequence
-        (n_samples, time, channels) is padding.
-    present : ndarray of bool (n_samples, n_modalities)
+    n_samples : int
+        Of all, also where these are some.
+    present : Tensor of bool (n_samples, n_modalities)
         Who has what.
-    device : torch.device
-        Where batches are.
-    target : ndarray, default=None
-        (n_samples,) or (n_samples, n_outputs); integers are classes.
-    weight : ndarray (n_samples,), default=None
-        Sample weights.
-    counts : sequence of str, default=()
-        Modalities whose values are counts, of which batches hold the log totals as ``offset``.
+    rows : Tensor of int64 or None
+        Which samples these are; None for all.
     """
 
-    def __init__(
-        self,
-        values: dict[str, Any],
-        present: Any,
-        device: torch.device,
-        target: Any = None,
-        weight: Any = None,
-        *,
-        counts: Sequence[str] = (),
-    ) -> None:
-        self.device = device
-        self.n_samples = len(present)
-        self.counts = frozenset(counts)
-        self.present = torch.from_numpy(np.array(present)).to(device)
-        self.values: dict[str, Any] = {}
-        self.masks: dict[str, Tensor] = {}
-        for name, array in values.items():
-            if sparse.issparse(array):
-                self.values[name] = array.astype(np.float32)
-                continue
-            array = np.ascontiguousarray(array, dtype=np.float32)
-            if array.ndim == 3:
-                padding = np.isnan(array).all(axis=2)
-                self.masks[name] = torch.from_numpy(~padding).to(device)
-                array = np.where(padding[:, :, None], np.float32(0), array)
-            # A read-only array is copied: torch warns of, and could write to, shared memory.
-            tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
-            self.values[name] = tensor.to(device)
-        self.target = None if target is None else torch.from_numpy(np.array(target)).to(device)
-        self.weight = None if weight is None else torch.from_numpy(np.array(weight, dtype=np.float32)).to(device)
-        self.rows: Tensor | None = None
+    n_samples: int
+    device: torch.device
+    present: Tensor
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return self.n_samples if self.rows is None else len(self.rows)
@@ -100,19 +65,81 @@ class TensorData:
         self, batch_size: int, shuffle: bool = False, generator: torch.Generator | None = None
     ) -> Iterator[Samples]:
         """Yield the samples in batches; in one fixed order, or shuffled by `generator`."""
+        raise NotImplementedError
+
+
+class TensorData(Data):
+    """Prepared modalities on a device.
+
+    Dense values lie there once, as float32. CSR stays as it is in main memory, and becomes dense float32 a batch at a
+    time.
+
+    Parameters
+    ----------
+    values : dict of str to ndarray or CSR matrix
+        A modality's prepared values (n_samples, …), zeros where it is missing. An all-NaN step of a sequence
+        (n_samples, time, channels) is padding.
+    present : ndarray of bool (n_samples, n_modalities)
+        Who has what.
+    device : torch.device
+        Where batches are.
+    target : ndarray, default=None
+        (n_samples,) or (n_samples, n_outputs); integers are classes.
+    weight : ndarray (n_samples,), default=None
+        Sample weights.
+    counts : collection of str, default=()
+        Modalities whose values are counts, of which batches hold the log totals as ``offset``.
+    """
+
+    def __init__(
+        self,
+        values: dict[str, Any],
+        present: Any,
+        device: torch.device,
+        target: Any = None,
+        weight: Any = None,
+        *,
+        counts: Collection[str] = (),
+    ) -> None:
+        self.device = device
+        self.n_samples = len(present)
+        self.counts = frozenset(counts)
+        self.present = torch.from_numpy(np.array(present)).to(device)
+        self.values: dict[str, Any] = {}
+        self.masks: dict[str, Tensor] = {}
+        for name, array in values.items():
+            if sparse.issparse(array):
+                self.values[name] = plain(array)
+                continue
+            array = np.ascontiguousarray(array, dtype=np.float32)
+            if array.ndim == 3:
+                padding = np.isnan(array).all(axis=2)
+                self.masks[name] = torch.from_numpy(~padding).to(device)
+                array = np.where(padding[:, :, None], np.float32(0), array)
+            # A read-only array is copied: torch warns of, and could write to, shared memory.
+            tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+            self.values[name] = tensor.to(device)
+        self.target = None if target is None else torch.from_numpy(np.array(target)).to(device)
+        self.weight = None if weight is None else torch.from_numpy(np.array(weight, dtype=np.float32)).to(device)
+
+    def iterate(
+        self, batch_size: int, shuffle: bool = False, generator: torch.Generator | None = None
+    ) -> Iterator[Samples]:
+        """Yield the samples in batches."""
         n = len(self)
         if not shuffle and self.rows is None:
             for start, stop in spans(n, batch_size):
-                yield self._take(slice(start, stop))
+                yield self.take(slice(start, stop))
             return
         rows = torch.arange(self.n_samples) if self.rows is None else self.rows
         if shuffle:
             rows = rows[torch.randperm(n, generator=generator)]
         on_device = rows.to(self.device)
         for start, stop in spans(n, batch_size, training=shuffle):
-            yield self._take(on_device[start:stop], rows[start:stop])
+            yield self.take(on_device[start:stop], rows[start:stop])
 
-    def _take(self, rows: Any, rows_on_cpu: Tensor | None = None) -> Samples:
+    def take(self, rows: Any, rows_on_cpu: Tensor | None = None) -> Samples:
+        """Return the samples at `rows`, a slice or positions on the device, which `rows_on_cpu` has as well."""
         present = self.present[rows]  # (B, M)
         modalities = {}
         for column, (name, values) in enumerate(self.values.items()):
@@ -120,7 +147,10 @@ class TensorData:
             if isinstance(values, Tensor):
                 part = values[rows]
             else:
-                part = self._densify(values[rows if rows_on_cpu is None else rows_on_cpu.numpy()])
+                # numpy's zeros take fresh pages as they are; torch's would write to them.
+                out = np.zeros((len(there), values.shape[1]), dtype=np.float32)  # (B, D)
+                dense(values, rows if rows_on_cpu is None else rows_on_cpu.numpy(), out)
+                part = torch.from_numpy(out).to(self.device)
             mask = self.masks[name][rows] & there if name in self.masks else there
             # A cell without a count has no logarithm of its total.
             offset = part.sum(1).clamp(min=1).log() if name in self.counts else None  # (B,)
@@ -132,6 +162,3 @@ class TensorData:
             None if self.weight is None else self.weight[rows],
             index,
         )
-
-    def _densify(self, rows: Any) -> Tensor:
-        return torch.from_numpy(rows.toarray()).to(self.device)

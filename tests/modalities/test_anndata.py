@@ -10,6 +10,7 @@ from _tiny import Checked, says
 from scipy import sparse
 
 from skfusion import Modalities
+from skfusion.modalities.backed import BackedArray, BackedCSR
 
 nan = np.nan
 CELLS = [f"cell{i}" for i in range(6)]
@@ -76,6 +77,8 @@ def test_anndata_is_read_in_every_form(form, adata):
 def test_what_is_read_is_plain(form):
     """AnnData's views are subclasses of arrays that refer back to it, and its files do not pickle."""
     X = Modalities.from_anndata(form, WHERE)
+    assert (type(X["rna"]) in (BackedCSR, BackedArray)) == form.isbacked
+    X = X.to_memory()
     for name in X.names:
         assert type(X[name]) in (np.ndarray, sparse.csr_matrix, sparse.csr_array)
     assert X.kind("spliced") == "sparse"

@@ -12,6 +12,7 @@ from torch import nn
 from skfusion.encoders.dense import MLP
 from skfusion.encoders.dropout import Dropout
 from skfusion.fusion import Concat, FusionNetwork
+from skfusion.modalities.gather import dense
 from skfusion.objectives import Supervised
 from skfusion.training.batches import TensorData, spans
 from skfusion.training.device import resolve_device, seeded
@@ -76,22 +77,37 @@ def test_a_slice_of_dense_values_is_a_view_not_a_copy():
     assert samples.batch.modalities["dense"].values.data_ptr() == data.values["dense"].data_ptr()
 
 
-def test_csr_is_made_dense_a_batch_at_a_time(monkeypatch):
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint8", "bool", "float16", ">i4"])
+def test_csr_is_made_dense_a_batch_at_a_time(monkeypatch, dtype):
     shapes = []
 
-    def record(self, *args, **kwargs):
-        shapes.append(self.shape)
-        return original(self, *args, **kwargs)
+    def record(csr, rows, out):
+        shapes.append(out.shape)
+        dense(csr, rows, out)
 
-    original = sparse.csr_matrix.toarray
-    monkeypatch.setattr(sparse.csr_matrix, "toarray", record)
-    csr = sparse.csr_matrix(sparse.random(10, 6, 0.4, random_state=0))
+    monkeypatch.setattr("skfusion.training.batches.dense", record)
+    csr = sparse.csr_matrix(sparse.random(10, 6, 0.4, random_state=0, data_rvs=lambda n: np.arange(n) % 4))
+    csr.data = csr.data.astype(dtype)
     data = TensorData({"csr": csr}, np.ones((10, 1), bool), CPU)
     assert sparse.issparse(data.values["csr"])
+    if dtype in ("float32", "int32"):
+        assert np.shares_memory(data.values["csr"].data, csr.data)
     assert shapes == []
-    list(data.iterate(4))
-    list(data.subset([7, 1, 3]).iterate(2, shuffle=True, generator=torch.Generator().manual_seed(0)))
+    batches = [*data.iterate(4)]
+    batches += data.subset([7, 1, 3]).iterate(2, shuffle=True, generator=torch.Generator().manual_seed(0))
     assert shapes == [(4, 6), (4, 6), (2, 6), (3, 6)]
+    for samples in batches:
+        expected = csr.astype(np.float32).toarray()[samples.index.numpy()]
+        np.testing.assert_array_equal(samples.batch.modalities["csr"].values, expected, strict=True)
+
+
+def test_what_csr_holds_twice_adds_up_and_indices_may_be_of_two_dtypes():
+    csr = sparse.csr_matrix((np.array([1.0, 2.0, 4.0]), [2, 2, 0], [0, 2, 2, 3]), shape=(3, 4))
+    csr.indptr = csr.indptr.astype(np.int64)
+    csr.indices = csr.indices.astype(np.int32)
+    data = TensorData({"csr": csr}, np.ones((3, 1), bool), CPU).subset([2, 0])
+    (samples,) = data.iterate(2)
+    assert samples.batch.modalities["csr"].values.tolist() == [[4, 0, 0, 0], [0, 0, 3, 0]]
 
 
 def test_a_subset_holds_its_rows_and_copies_no_data():
