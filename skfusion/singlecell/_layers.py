@@ -10,9 +10,12 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from skfusion.modalities import Modalities, kinds
+from skfusion.modalities.backed import in_memory, is_backed
 from skfusion.modalities.kinds import scatter
 from skfusion.preprocessing import LogNormalizer, holds_counts, to_dense
 
+ENOUGH = 10_000
+"""Cells that densities, kinetics and imputers are fitted to, where there are more: memory does not grow with these."""
 LAYERS = ("spliced", "unspliced")
 """What the layers are called inside, whatever their names in an AnnData."""
 
@@ -114,7 +117,7 @@ def with_genes(X: Modalities, genes: Sequence[str]) -> Modalities:
                 f"{' and others' if len(missing) > 5 else ''}. Pass the genes that were fitted, under the names that "
                 "they had, or fit again."
             )
-        data[name] = X[name][:, where]
+        data[name] = X[name].with_columns(where) if is_backed(X[name]) else X[name][:, where]
     return Modalities._of(data, dict.fromkeys(X.names, tuple(genes)), X.present, X.sample_ids)
 
 
@@ -139,7 +142,10 @@ def fitted_genes(X: Modalities, genes: Any, counts: Sequence[str], width: int | 
     data = {}
     for name, there in zip(X.names, X.present.T):
         if name not in counts:
-            data[name] = to_dense(X[name]).astype(np.float32)
+            data[name] = to_dense(in_memory(X[name])).astype(np.float32)
+            continue
+        if is_backed(X[name]):
+            data[name] = X[name] if there.all() else X[name].reindex(np.where(there, np.arange(len(there)), -1))
             continue
         rows = sparse.csr_matrix(X[name])
         if not there.all():
@@ -164,7 +170,7 @@ def choose_genes(X: Modalities, genes: Any, n_top_genes: int | None) -> list[str
         return known
     best = np.zeros(len(known))
     for column, name in enumerate(X.names):
-        rows = X[name][np.flatnonzero(X.present[:, column])]
+        rows = enough_rows(X[name], X.present[:, column])
         if rows.shape[0]:
             variance = _variances(rows)
             best = np.maximum(best, variance / max(variance.max(), 1e-12))
@@ -186,9 +192,29 @@ def _variance(values: Any) -> Any:
     return np.asarray(values.power(2).mean(axis=0) - np.square(values.mean(axis=0))).ravel()
 
 
+def enough_rows(values: Any, present: Any, seed: int = 0) -> Any:
+    """Return the rows that are present, in memory; of those in a file not more than `ENOUGH`, drawn at random."""
+    rows = np.flatnonzero(present)
+    return in_memory(values[some(rows, seed) if is_backed(values) else rows])
+
+
+def some(rows: Any, seed: int) -> Any:
+    """Return `rows`, or `ENOUGH` of them in their order."""
+    if len(rows) <= ENOUGH:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, ENOUGH, replace=False))
+
+
 def what_is_no_count(values: Any, present: Any) -> str | None:
     """Say what in the rows that are present is no count, None where all are."""
     rows = values[np.flatnonzero(present)]
+    if not is_backed(rows):
+        return _no_count_in(rows)
+    found = (_no_count_in(rows.read(part)) for part in rows.scan())
+    return next((what for what in found if what is not None), None)
+
+
+def _no_count_in(rows: Any) -> str | None:
     data = rows.data if sparse.issparse(rows) else np.ravel(rows)
     if data.dtype.kind not in "iufb":
         return f"values of dtype {data.dtype}"
@@ -209,7 +235,7 @@ def loadings(X: Modalities, width: int, seed: int) -> Any:
     """
     found = []
     for column, name in enumerate(X.names):
-        rows = X[name][np.flatnonzero(X.present[:, column])]
+        rows = enough_rows(X[name], X.present[:, column])
         if sparse.issparse(rows):
             logs = LogNormalizer().fit_transform(rows)
         else:

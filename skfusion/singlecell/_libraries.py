@@ -5,6 +5,7 @@ from typing import Any, Self
 import numpy as np
 
 from skfusion.modalities import Modalities
+from skfusion.modalities.backed import is_backed
 
 
 class Libraries:
@@ -59,7 +60,12 @@ class Libraries:
 
 
 def totals(rows: Any) -> Any:
-    """Return the sum over genes of each cell (n_cells,), float64."""
+    """Return the sum over genes of each cell (n_cells,), float64; what lies in a file is read in parts."""
+    if is_backed(rows):
+        found = np.empty(len(rows))
+        for part in rows.scan():
+            found[part] = totals(rows.read(part))
+        return found
     return np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
 
 

@@ -9,14 +9,14 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 
 from skfusion.modalities import Modalities
+from skfusion.modalities.backed import in_memory
 from skfusion.preprocessing import LogNormalizer, Projection, to_dense
+from skfusion.singlecell._layers import some
 from skfusion.singlecell.neighbors import shared_counts
 from skfusion.singlecell.steady_state import steady_state_velocity
 
 _MIN_SHARED_COUNTS = 20
 _N_COMPONENTS = 30
-_MAX_CELLS = 20_000
-"""Training cells that kinetics are fitted to, and neighbours are looked for among."""
 _CHUNK = 4096
 
 
@@ -56,9 +56,8 @@ class VelocityModel:
                 f"{len(both)} training cells have both layers, and velocity needs more than n_neighbors="
                 f"{self.n_neighbors} of them; give more, or lower n_neighbors."
             )
-        if len(both) > _MAX_CELLS:
-            both = np.sort(np.random.default_rng(self.seed).choice(both, _MAX_CELLS, replace=False))
-        layers = {name: X[name][both] for name in ("spliced", "unspliced")}
+        both = some(both, self.seed)
+        layers = {name: in_memory(X[name][both]) for name in ("spliced", "unspliced")}
         self.targets = {name: _median_total(layers[name]) for name in self.counts}
         self.layers = {name: self._normalized(name, rows) for name, rows in layers.items()}
         negative = [name for name, rows in self.layers.items() if rows.min() < 0]
@@ -133,7 +132,7 @@ class VelocityModel:
             if name in X:
                 rows = np.flatnonzero(X.present[:, X.names.index(name)])
                 if len(rows):
-                    values = X[name][rows]
+                    values = in_memory(X[name][rows])
                     values = values if name in self.counts else to_dense(values)
                     places = self.projections[name].transform(values)
                     found[rows] = self.searches[name].kneighbors(places, return_distance=False)

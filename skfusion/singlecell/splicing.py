@@ -18,17 +18,16 @@ from skfusion._compat import integer, options, real
 from skfusion.imputation.strategy import Strategy
 from skfusion.impute import ModalityImputer
 from skfusion.modalities import Modalities
+from skfusion.modalities.backed import in_memory
 from skfusion.preprocessing import to_dense
 from skfusion.pretrain import MultimodalPretrainer
 from skfusion.singlecell._batches import Batches
 from skfusion.singlecell._density import Density
 from skfusion.singlecell._infer import InfersVelocity
-from skfusion.singlecell._layers import choose_genes, fitted_genes, loadings, read_layers, what_is_no_count
+from skfusion.singlecell._layers import choose_genes, fitted_genes, loadings, read_layers, some, what_is_no_count
 from skfusion.singlecell._libraries import Libraries, has, totals
 
 _OTHER = {"spliced": "unspliced", "unspliced": "spliced"}
-_ENOUGH = 10_000
-"""Cells that an imputer is fitted on, at most: what it predicts is dense."""
 _OUTPUTS = ("log_normalized", "normalized", "counts")
 
 
@@ -469,8 +468,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         both = np.flatnonzero(cells.present.all(axis=1))
         if self.imputer is None or len(self._counts) < 2 or not len(both):
             return {}
-        if len(both) > _ENOUGH:
-            both = np.sort(np.random.default_rng(seed).choice(both, _ENOUGH, replace=False))
+        both = some(both, seed)
         cells, fitted = cells[both], {}
         for layer, other in _OTHER.items():
             scale = self.target_sum / np.maximum(totals(whole[layer][both]), 1)
@@ -512,7 +510,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
             start = 0
             for found in self._decoded(X, cells, layer):
                 stop = start + len(found.mean)
-                values = to_dense(cells[layer][start:stop])
+                values = to_dense(in_memory(cells[layer][start:stop]))
                 if layer not in self._counts:
                     values = self.pretrainer_.preprocessors_[layer].transformer.transform(values)
                 there = cells.present[start:stop, column]
@@ -526,6 +524,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
 
     def _fit_density(self, cells: Modalities, seed: int) -> Any:
         """Fit the density of the cells' fused embeddings and log totals, scaled to one spread."""
+        cells = cells[some(np.arange(len(cells)), seed)]
         embedding = self.pretrainer_.transform(cells)
         logs = [np.log(self._libraries.of(cells, layer)) for layer in self._counts]
         points = np.column_stack([embedding, *logs])

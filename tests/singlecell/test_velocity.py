@@ -10,8 +10,9 @@ from scipy import sparse
 from scipy.stats import spearmanr
 from sklearn.base import clone
 
+from skfusion import Modalities
 from skfusion.decoders.kinetics import Transcription, splicing_velocity
-from skfusion.singlecell import SplicingFusion
+from skfusion.singlecell import SplicingFusion, read_backed
 
 
 def planted(n_cells=250, n_genes=40, seed=0):
@@ -84,8 +85,6 @@ def test_a_missing_layer_is_inert(fitted):
     }
     found = []
     for what in (np.nan, 7.0):
-        from skfusion import Modalities
-
         changed = frames["spliced"].copy()
         changed.iloc[:50] = what
         present = np.ones((250, 2), dtype=bool)
@@ -94,6 +93,18 @@ def test_a_missing_layer_is_inert(fitted):
         found.append(fitted.velocity(Modalities({**frames, "spliced": changed}, present=present)))
     np.testing.assert_array_equal(*found)
     assert (found[0][:3][:, fitted.velocity_genes_] == 0).all()
+
+
+def test_cells_in_a_file_are_fitted_and_predicted_like_those_in_memory(fitted, tmp_path):
+    adata, _ = planted()
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    backed = read_backed(tmp_path / "cells.h5ad")
+    again = model().fit(backed)
+    np.testing.assert_allclose(again.transform(backed), fitted.transform(adata), atol=1e-5)
+    np.testing.assert_allclose(again.velocity(backed), fitted.velocity(adata), rtol=1e-5)
+    np.testing.assert_allclose(again.predict_expression(backed), fitted.predict_expression(adata), atol=1e-4)
+    assert again.score(backed) == pytest.approx(fitted.score(adata))
+    assert again.sample(3, random_state=0).shape == (3, 40)
 
 
 def test_velocity_of_a_cell_does_not_depend_on_the_others(fitted):
