@@ -268,6 +268,10 @@ class PhasePortraitDisplay:
 
 def trajectory(rates: Mapping[str, float], n: int = 200) -> tuple[np.ndarray, np.ndarray]:
     """Unspliced and spliced expression along the kinetics, of which `rates` has all."""
+    import torch
+
+    from skfusion.decoders.kinetics import Transcription
+
     alpha, beta, gamma, on = (rates[name] for name in _RATES)
     off = rates["start"] + on
     if np.isfinite(rates["duration"]):
@@ -275,22 +279,14 @@ def trajectory(rates: Mapping[str, float], n: int = 200) -> tuple[np.ndarray, np
     else:
         # Dense where it is fast.
         time = np.r_[np.linspace(rates["start"], off, n), off + _LONG / min(beta, gamma) * np.linspace(0, 1, n) ** 2]
-    before = rates["before"] / beta, rates["before"] / gamma
-    at_switch = _solution(np.clip(time - rates["start"], 0, on), alpha, beta, gamma, *before)
-    u, s = _solution(np.maximum(time - off, 0), rates["after"], beta, gamma, *at_switch)
+    named = {"before": rates["before"], "alpha": alpha, "after": rates["after"], "beta": beta, "gamma": gamma}
+    gene = Transcription(
+        **{name: torch.tensor(value, dtype=torch.float64) for name, value in named.items()},
+        start=torch.tensor(rates["start"], dtype=torch.float64),
+        stop=torch.tensor(off, dtype=torch.float64),
+    )
+    u, s = (layer.numpy() for layer in gene.at(torch.from_numpy(time)))
     return u * rates["scaling"], s
-
-
-def _solution(t: np.ndarray, alpha: float, beta: float, gamma: float, u0: Any, s0: Any) -> Any:
-    """Solve du/dt = α − βu, ds/dt = βu − γs from (u0, s0)."""
-    early, late = np.exp(-beta * t), np.exp(-gamma * t)
-    u = u0 * early + alpha / beta * (1 - early)
-    # (e^(−γt) − e^(−βt)) / (γ − β), whose limit at β = γ is −t e^(−βt).
-    difference = (gamma - beta) * t
-    small = np.abs(difference) < 1e-6
-    ratio = np.where(small, -t, np.expm1(-difference) / np.where(small, 1, gamma - beta)) * early
-    s = s0 * late + alpha / gamma * (1 - late) + (alpha - beta * u0) * ratio
-    return u, s
 
 
 def _rates(kinetics: Mapping[str, float]) -> dict[str, float]:
