@@ -24,6 +24,7 @@ import multiprocessing
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def write(folder, n_cells, suffix):
     """Write both layers, a block after the other, and return the path."""
     import pandas as pd
     from anndata import AnnData
-    from anndata.io import sparse_dataset
+    from anndata.io import sparse_dataset, write_elem
 
     path = Path(folder) / f"{n_cells}.{suffix}"
     first = min(BLOCK, n_cells)
@@ -58,28 +59,28 @@ def write(folder, n_cells, suffix):
     for number, layer in enumerate(LAYERS):
         adata.layers[layer] = make_block(number, first)
     getattr(adata, f"write_{suffix}")(path)
-    with opened(path) as root:
+    with to_write(path) as root:
         for start in range(first, n_cells, BLOCK):
             for number, layer in enumerate(LAYERS):
                 block = make_block(start + number, min(BLOCK, n_cells - start))
                 sparse_dataset(root[f"layers/{layer}"]).append(block)
-        from anndata.io import write_elem
-
         write_elem(root, "obs", pd.DataFrame(index=index))
     return path
 
 
-def opened(path):
-    """Open a file or store to write to."""
-    from contextlib import nullcontext
-
+@contextmanager
+def to_write(path):
+    """Open a file or store to append to."""
     if path.suffix == ".zarr":
         import zarr
 
-        return nullcontext(zarr.open_group(str(path), mode="r+"))
-    import h5py
+        yield zarr.open_group(str(path), mode="r+", use_consolidated=False)
+        zarr.consolidate_metadata(str(path))
+    else:
+        import h5py
 
-    return h5py.File(path, "r+")
+        with h5py.File(path, "r+") as root:
+            yield root
 
 
 def status(key):
