@@ -17,7 +17,16 @@ from skfusion.modalities import Modalities
 from skfusion.modalities.backed import in_memory, is_backed
 from skfusion.modalities.kinds import KINDS, kind_of
 from skfusion.objectives import OBJECTIVES
-from skfusion.preprocessing import ChannelScaler, FittedOnPresent, MeanFill, present_rows, table_preprocessor, takes_nan
+from skfusion.preprocessing import (
+    ChannelScaler,
+    Counts,
+    FittedOnPresent,
+    MeanFill,
+    holds_counts,
+    present_rows,
+    table_preprocessor,
+    takes_nan,
+)
 
 N_TO_PREPARE = 20_000
 """Samples that preprocessing learns from where the values lie in a file."""
@@ -132,7 +141,10 @@ def fit_preprocessor(X: Modalities, name: str, spec: Any, y: Any, *, scale: bool
         channels = 2 if X.kind(name) == "sequence" else 1
         n_raw = _count_raw(spec, name, X.kind(name))
         return FittedOnPresent(ChannelScaler(axis=channels, scale=scale, n_raw=n_raw), rows)
-    preprocessor = table_preprocessor(name, rows, scale=scale, project=True, random_state=random_state)
+    takes_counts = _takes_counts(spec, name, X.kind(name))
+    if takes_counts and X.kind(name) in ("dense", "sparse") and holds_counts(rows):
+        return FittedOnPresent(Counts(), rows)
+    preprocessor = table_preprocessor(name, rows, scale=scale, project=not takes_counts, random_state=random_state)
     return FittedOnPresent(preprocessor, rows)
 
 
@@ -178,6 +190,13 @@ def _count_raw(spec: Any, name: str, kind: str) -> int:
     if encoder is None:
         return int(getattr(spec, "n_raw", 0))
     return encoder.count_raw(**set_options) if hasattr(encoder, "count_raw") else 0
+
+
+def _takes_counts(spec: Any, name: str, kind: str) -> bool:
+    """Whether the encoder `spec` wants counts as they came."""
+    if is_module(spec) or (isinstance(spec, str) and spec == "auto"):
+        return getattr(spec, "takes_counts", False)
+    return getattr(_encoder_class(spec, name, kind)[0], "takes_counts", False)
 
 
 def build_encoder(spec: Any, X: Modalities, name: str, shape: tuple[int, ...], n_latent: int, **options: Any) -> Any:

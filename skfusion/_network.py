@@ -135,6 +135,7 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
                 n_layers=self.n_layers,
                 dropout_rate=self.dropout_rate,
                 groups=preprocessor.groups,
+                counts=preprocessor.counts,
             )
         if source is None or source.network_.trunk is None:
             sizes = {"dropout_rate": self.dropout_rate, "n_heads": self.n_heads}
@@ -258,6 +259,7 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
             {name: known[name].shape for name in network.names},
             head_widths(network.fusion, _widths(dict(zip(network.names, network.encoders)))),
             {name: known[name].groups for name in network.names},
+            {name: known[name].counts for name in network.names},
         )
 
     def _build_net(self, network: Any, objectives: dict[str, Any], *, batch_size: int, device: Any, seed: int) -> Any:
@@ -324,8 +326,9 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
             preprocessor = self.preprocessors_[name]
             prepare = Prepared if is_backed(X[name]) else FittedOnPresent.apply
             values[name] = prepare(preprocessor, X[name], present)
-        streams = any(is_backed(X[name]) for name in X.names)
-        return (StreamData if streams else TensorData)(values, X.present, self.net_.device, target, weight)
+        counts = [name for name, preprocessor in self.preprocessors_.items() if preprocessor.counts is not None]
+        kind = StreamData if any(is_backed(X[name]) for name in X.names) else TensorData
+        return kind(values, X.present, self.net_.device, target, weight, counts=counts)
 
     # what was fitted
 

@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 
+from skfusion.encoders.counts import CountStatistics
 from skfusion.modalities.backed import in_memory
 from skfusion.modalities.kinds import KINDS, Values, kind_of, take
 
@@ -24,6 +25,8 @@ WIDE = 512
 """CSR with more columns than this is projected, where a dense model follows."""
 N_COMPONENTS = 50
 """Components that wide CSR is projected to."""
+_THETAS = (0.1, 100.0)
+"""Between these lies what moments say of a dispersion."""
 _SPARSE_DENSITY = 0.3
 """Where CSR and dense parts meet, the result is CSR below this share of stored values, as in ColumnTransformer."""
 
@@ -100,6 +103,31 @@ class OneScale(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def transform(self, X: Any) -> Any:
         """Return `X` over the scale."""
         return X / np.asarray(self.scale_, dtype=X.dtype)
+
+
+class Counts(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Counts (n_samples, n_genes) as they came, for encoders that normalise a batch themselves; learns statistics."""
+
+    def fit(self, X: Any, y: Any = None) -> "Counts":
+        """Learn `statistics_`."""
+        rows = sparse.csr_matrix(X)
+        totals = np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
+        library_size = float(np.median(totals[totals > 0])) if totals.any() else 1.0
+        shares = sparse.csr_matrix(sparse.diags_array(1 / np.maximum(totals, 1)) @ rows)
+        means = np.asarray((shares * library_size).log1p().mean(axis=0)).ravel()
+        share = np.asarray(shares.mean(axis=0)).ravel()
+        squares = np.asarray(shares.power(2).mean(axis=0)).ravel()
+        # A Poisson of this rate would have shares of this variance.
+        poisson = share * float(np.mean(1 / np.maximum(totals, 1)))
+        excess = np.maximum(squares - np.square(share) - poisson, 1e-12)
+        thetas = np.clip(np.square(share) / excess, *_THETAS)
+        self.statistics_ = CountStatistics(library_size, means, share, thetas)
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return `X`."""
+        return X
 
 
 class Projection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -268,8 +296,8 @@ def _single_gaps(X: Any) -> Any:
 
 
 def holds_counts(values: Values) -> bool:
-    """Whether CSR `values` are counts: integers, or floats that are all whole and not just 0 and 1."""
-    data = values.data
+    """Whether `values`, CSR or dense, are counts: integers, or floats that are all whole and not just 0 and 1."""
+    data = values.data if sparse.issparse(values) else np.ravel(values)
     if data.size == 0 or data.dtype.kind == "b" or data.min() < 0:
         return False
     return data.dtype.kind in "iu" or bool(data.max() > 1 and np.equal(np.floor(data), data).all())
@@ -401,6 +429,11 @@ class FittedOnPresent:
         self.shape = tuple(one.shape[1:])
         self.dtype = one.dtype
         self.sparse = sparse.issparse(one)
+
+    @property
+    def counts(self) -> CountStatistics | None:
+        """What training says of counts that are passed on as they came; else None."""
+        return self.transformer.statistics_ if isinstance(self.transformer, Counts) else None
 
     @property
     def groups(self) -> list[int] | None:

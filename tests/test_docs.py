@@ -17,6 +17,7 @@ import skfusion.fusion
 import skfusion.imputation
 import skfusion.inspection
 import skfusion.objectives
+import skfusion.singlecell
 from skfusion._build import resolve
 from skfusion.fusion import FUSIONS
 from skfusion.fusion.blocks import PooledFusion
@@ -69,6 +70,7 @@ LISTED = [
     skfusion.fusion,
     skfusion.objectives,
     skfusion.decoders,
+    skfusion.singlecell,
 ]
 
 

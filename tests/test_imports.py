@@ -154,6 +154,7 @@ LateFusionStacker().fit(X, np.arange(20) % 2).predict(X)
         "skfusion.objectives",
         "skfusion.decoders",
         "skfusion.imputation",
+        "skfusion.singlecell",
     ],
 )
 def test_every_name_of_a_lazy_package_resolves(package):

@@ -4,6 +4,11 @@ from skfusion._lazy import lazy_names
 
 DECODERS = {
     "negative_binomial": "skfusion.decoders.negative_binomial:NegativeBinomial",
+    "zero_inflated_negative_binomial": "skfusion.decoders.zero_inflated:ZeroInflatedNegativeBinomial",
+    "expression": "skfusion.decoders.expression:ExpressionDecoder",
+    "velocity": "skfusion.decoders.velocity:VelocityDecoder",
+    "minimal_velocity": "skfusion.decoders.velocity:MinimalVelocityDecoder",
+    "generative": "skfusion.decoders.generative:GenerativeDecoder",
 }
 """Name of a decoder to where its class is; adding one is one line here."""
 

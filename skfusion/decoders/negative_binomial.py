@@ -44,6 +44,8 @@ class NegativeBinomial(Distribution):
 
     def __init__(self, mu: Tensor, theta: Tensor, validate_args: bool | None = None) -> None:
         self.mu, self.theta = broadcast_all(mu, theta)
+        # As it came: functions of a theta that all cells share need not be computed for each of them.
+        self._theta = torch.as_tensor(theta, dtype=self.mu.dtype, device=self.mu.device)
         super().__init__(self.mu.shape, validate_args=validate_args)
 
     @property
@@ -66,10 +68,11 @@ class NegativeBinomial(Distribution):
         """Return the log-probability of counts `value`, as numbers of mu's dtype."""
         if self._validate_args:
             self._validate_sample(value)
-        ways = torch.lgamma(value + self.theta) - torch.lgamma(self.theta) - torch.lgamma(value + 1)
+        theta = self._theta
+        ways = torch.lgamma(value + theta) - torch.lgamma(theta) - torch.lgamma(value + 1)
         # log1p keeps its digits where theta is large, and the distribution close to a Poisson.
-        none: Tensor = self.theta * torch.log1p(self.mu / self.theta)
-        return ways - none + value * (self.mu.log() - (self.theta + self.mu).log())
+        none: Tensor = torch.log1p(self.mu / theta)
+        return ways - (theta + value) * none + value * (self.mu.log() - theta.log())
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:

@@ -24,6 +24,7 @@ OBJECTIVES = {
     "conversion": "skfusion.objectives.conversion:Conversion",
     "pseudo_supervision": "skfusion.objectives.pseudo_supervision:PseudoSupervision",
     "ranking": "skfusion.objectives.ranking:Ranking",
+    "expression": "skfusion.objectives.expression:Expression",
     "table_transfer": "skfusion.objectives.table_transfer:TableTransfer",
 }
 """Name of an objective to where its class is; adding one is one line here."""
@@ -36,5 +37,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "Part": "skfusion.objectives.context:Part",
         "Setting": "skfusion.objectives.context:Setting",
         "Supervised": "skfusion.objectives.supervised:Supervised",
+        "Velocity": "skfusion.objectives.velocity:Velocity",
     },
 )

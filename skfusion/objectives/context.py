@@ -21,12 +21,15 @@ class Setting:
         Width of each head's embedding: that of a modality's name, ``"fusion"`` and ``"global"``.
     groups : dict of str to list of int or None
         The feature of each column of a table, where one-hot made several columns of one.
+    counts : dict of str to CountStatistics or None
+        What training says of the modalities whose encoders get counts.
     """
 
     network: Any
     shapes: dict[str, tuple[int, ...]]
     widths: dict[str, int]
     groups: dict[str, list[int] | None] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

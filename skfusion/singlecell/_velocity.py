@@ -1,0 +1,191 @@
+"""RNA velocity of cells that come with one layer or both, by their nearest training cells that have both."""
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+
+from skfusion.modalities import Modalities
+from skfusion.preprocessing import LogNormalizer, Projection, to_dense
+from skfusion.singlecell.neighbors import shared_counts
+from skfusion.singlecell.steady_state import steady_state_velocity
+
+_MIN_SHARED_COUNTS = 20
+_N_COMPONENTS = 30
+_MAX_CELLS = 20_000
+"""Training cells that kinetics are fitted to, and neighbours are looked for among."""
+_CHUNK = 4096
+
+
+class NoVelocity(ValueError):
+    """The data has no velocity, and why."""
+
+
+class VelocityModel:
+    """Neighbours, moments and kinetics, learnt from training cells that have both layers.
+
+    Parameters
+    ----------
+    method : {"dynamical", "steady_state", "mixture"}
+        The model of transcription. Of "mixture" it has the moments that a decoder is trained on.
+    n_neighbors : int
+        Neighbours over which moments are taken, the cell itself not counted.
+    counts : list of str
+        Layers that hold counts, which are normalised.
+    seed : int
+        Which cells, where there are many.
+    """
+
+    def __init__(self, method: str, n_neighbors: int, counts: list[str], seed: int) -> None:
+        self.method, self.n_neighbors, self.counts, self.seed = method, n_neighbors, counts, seed
+
+    def fit(self, X: Modalities) -> "VelocityModel":
+        """Learn from cells over the fitted genes.
+
+        Raises
+        ------
+        NoVelocity
+            Where too few cells have both layers, or no gene has a velocity.
+        """
+        both = np.flatnonzero(X.present.all(axis=1)) if len(X.names) == 2 else np.zeros(0, dtype=int)
+        if len(both) <= self.n_neighbors:
+            raise NoVelocity(
+                f"{len(both)} training cells have both layers, and velocity needs more than n_neighbors="
+                f"{self.n_neighbors} of them; give more, or lower n_neighbors."
+            )
+        if len(both) > _MAX_CELLS:
+            both = np.sort(np.random.default_rng(self.seed).choice(both, _MAX_CELLS, replace=False))
+        layers = {name: X[name][both] for name in ("spliced", "unspliced")}
+        self.targets = {name: _median_total(layers[name]) for name in self.counts}
+        self.layers = {name: self._normalized(name, rows) for name, rows in layers.items()}
+        negative = [name for name, rows in self.layers.items() if rows.min() < 0]
+        if negative:
+            raise NoVelocity(
+                f"the layers {negative} hold negative values, of which there is no velocity; give counts, or "
+                "normalised ones."
+            )
+        self.projections, self.searches = {}, {}
+        for name, rows in layers.items():
+            is_counts = name in self.counts
+            projection = (
+                make_pipeline(LogNormalizer(), Projection(_N_COMPONENTS, random_state=0))
+                if is_counts
+                else PCA(min(_N_COMPONENTS, *(n - 1 for n in rows.shape)), random_state=0)
+            )
+            places = projection.fit_transform(rows if is_counts else to_dense(rows))
+            self.projections[name] = projection
+            self.searches[name] = NearestNeighbors(n_neighbors=self.n_neighbors + 1).fit(places)
+        near = self.searches["spliced"].kneighbors(return_distance=False)
+        self.genes = np.arange(layers["spliced"].shape[1])
+        if len(self.counts) == 2:
+            shared = shared_counts(layers["spliced"], layers["unspliced"])
+            self._keep(np.flatnonzero(shared >= _MIN_SHARED_COUNTS))
+        # Of training cells, the nearest one is the cell itself.
+        moments = self.moments(X[both])
+        steady = steady_state_velocity(*moments)
+        kept = steady.velocity_genes & (moments[0].std(axis=0) > 0) & (moments[1].std(axis=0) > 0)
+        if not kept.any():
+            raise NoVelocity(
+                "no gene shows a steady state in both layers, so that there is no velocity; fit more genes, or more "
+                "cells."
+            )
+        self.gamma, self.r2 = steady.gamma[kept], steady.r2[kept]
+        self._keep(np.flatnonzero(kept))
+        self.dynamics: Any = None
+        if self.method == "mixture":
+            self._scale(len(X), both, [layer[:, kept] for layer in moments])
+        if self.method == "dynamical":
+            from skfusion.singlecell.dynamics import fit_dynamics
+
+            spliced, unspliced = (layer[:, kept] for layer in moments)
+            self.dynamics = fit_dynamics(spliced, unspliced, _graph(near, len(both)))
+        return self
+
+    def _scale(self, n_cells: int, cells: Any, moments: Any) -> None:
+        """Keep moments (n_cells, n_genes, 2), unspliced and spliced, from 0 to 1; NaN for those not in `cells`."""
+        both = np.stack(moments[::-1], axis=-1)
+        low, high = both.min(axis=0), both.max(axis=0)
+        self.span = high[:, 1] - low[:, 1]
+        self.scaled: Any = np.full((n_cells, *both.shape[1:]), np.nan, dtype=np.float32)
+        self.scaled[cells] = (both - low) / (high - low)
+
+    def _keep(self, genes: Any) -> None:
+        """Leave the chosen ones of `genes`."""
+        self.genes = self.genes[genes]
+        self.layers = {name: rows[:, genes] for name, rows in self.layers.items()}
+
+    def _normalized(self, name: str, rows: Any) -> Any:
+        if name not in self.counts:
+            return to_dense(rows).astype(np.float64)
+        totals = np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
+        return sparse.csr_matrix(sparse.diags_array(self.targets[name] / np.maximum(totals, 1)) @ rows)
+
+    def neighbors(self, X: Modalities) -> Any:
+        """Return the nearest training cells (n_cells, n_neighbors + 1) of cells: by the spliced layer, else the other.
+
+        -1 where a cell has no layer.
+        """
+        found = np.full((len(X), self.n_neighbors + 1), -1)
+        for name in ("unspliced", "spliced"):
+            if name in X:
+                rows = np.flatnonzero(X.present[:, X.names.index(name)])
+                if len(rows):
+                    values = X[name][rows]
+                    values = values if name in self.counts else to_dense(values)
+                    places = self.projections[name].transform(values)
+                    found[rows] = self.searches[name].kneighbors(places, return_distance=False)
+        return found
+
+    def moments(self, X: Modalities) -> tuple[Any, Any]:
+        """Return the means of spliced and of unspliced over each cell's neighbours (n_cells, n_genes).
+
+        NaN for a cell with no layer.
+        """
+        near = self.neighbors(X)
+        there = near[:, 0] >= 0
+        averaging = _graph(near[there], self.layers["spliced"].shape[0]) / near.shape[1]
+        found = []
+        for name in ("spliced", "unspliced"):
+            out = np.full((len(X), len(self.genes)), np.nan)
+            out[there] = to_dense(averaging @ self.layers[name])
+            found.append(out)
+        return found[0], found[1]
+
+    def infer(self, X: Modalities) -> tuple[Any, Any]:
+        """Return velocities (n_cells, n_genes), and times from 0 to 1 (n_cells,) or None where the method knows none.
+
+        A cell with no layer has the velocity 0, and the time NaN.
+        """
+        found = [self._infer(*self.moments(part)) for part in _parts(X)]
+        velocity, time = zip(*found)
+        return np.concatenate(velocity), None if self.dynamics is None else np.concatenate(time)
+
+    def _infer(self, spliced: Any, unspliced: Any) -> tuple[Any, Any]:
+        time = None
+        if self.dynamics is None:
+            velocity = unspliced - self.gamma * spliced
+        else:
+            from skfusion.decoders.kinetics import DURATION
+
+            time = self.dynamics.time(spliced, unspliced)
+            velocity, time = self.dynamics.velocity(time), time / DURATION
+        return np.nan_to_num(velocity).astype(np.float32), time
+
+
+def _parts(X: Modalities) -> Any:
+    """Cut `X`, so that what is dense at once is bounded."""
+    return (X[start : start + _CHUNK] for start in range(0, len(X), _CHUNK))
+
+
+def _graph(near: Any, n_columns: int) -> Any:
+    """CSR with a 1 for each neighbour."""
+    starts = np.arange(0, near.size + 1, near.shape[1])
+    return sparse.csr_matrix((np.ones(near.size), near.ravel(), starts), shape=(len(near), n_columns))
+
+
+def _median_total(rows: Any) -> float:
+    totals = np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
+    return float(np.median(totals[totals > 0])) if totals.any() else 1.0

@@ -1,0 +1,1 @@
+"""Displays of single cells, one a file, in scikit-learn's style."""

@@ -1,0 +1,586 @@
+"""Spliced and unspliced counts as two modalities of a cell."""
+
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from skfusion._base import FusionEstimator, fits
+from skfusion._compat import integer, options, real
+from skfusion.imputation.strategy import Strategy
+from skfusion.impute import ModalityImputer
+from skfusion.modalities import Modalities
+from skfusion.preprocessing import to_dense
+from skfusion.pretrain import MultimodalPretrainer
+from skfusion.singlecell._batches import Batches
+from skfusion.singlecell._density import Density
+from skfusion.singlecell._infer import InfersVelocity
+from skfusion.singlecell._layers import choose_genes, fitted_genes, loadings, read_layers, what_is_no_count
+from skfusion.singlecell._libraries import Libraries, has, totals
+
+_OTHER = {"spliced": "unspliced", "unspliced": "spliced"}
+_ENOUGH = 10_000
+"""Cells that an imputer is fitted on, at most: what it predicts is dense."""
+_OUTPUTS = ("log_normalized", "normalized", "counts")
+
+
+class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEstimator):
+    """Fuse the spliced and the unspliced counts of cells, from AnnData to embeddings, expression and new cells.
+
+    Each layer is a modality whose tokens are patches of genes, and whose genes have one identity in both. Under Zorro's
+    masked attention [1]_ the embedding of a layer has seen nothing of the other one. It is trained without labels, by
+    contrast between the layers and between each and the fusion, and by predicting the counts of both layers from each
+    embedding [2]_. Cells that lack a layer are fitted, embedded and predicted like others.
+
+    Parameters
+    ----------
+    spliced_layer, unspliced_layer : str or None, default="spliced", "unspliced"
+        Layers of the AnnData. With None for one of them the other one is fitted alone. A dict or Modalities holds
+        "spliced" and "unspliced".
+    batch_key : str, default=None
+        Column of ``obs`` that tells batches apart. Decoders are told of it, so that embeddings need not be.
+    present_keys : dict of str to str, default=None
+        Boolean columns of ``obs`` that say which cells have "spliced", "unspliced".
+    method : {"dynamical", "mixture", "steady_state"} or None, default="dynamical"
+        The model of transcription that velocity is inferred from [3]_: kinetics along a latent time that all genes
+        share (`dynamical_velocity`); a mixture of states whose times the fused embedding tells, trained with it
+        (`skfusion.decoders.VelocityDecoder`); or distances from a steady state. None infers none, which saves its time.
+    genes : list of str, default=None
+        Which genes to fit; None chooses `n_top_genes`.
+    n_top_genes : int or None, default=2000
+        So many genes whose log-normalised values vary most in either layer; None takes all.
+    fusion : str, class, functools.partial or nn.Module, default="zorro"
+        As in `MultimodalPretrainer`.
+    objectives : "auto" or list, default="auto"
+        As in `MultimodalPretrainer`. "auto" is contrast at a temperature of .07 where there are two layers, and
+        expression, which `predict_expression`, `score` and `sample` need.
+    likelihood : {"negative_binomial", "zero_inflated_negative_binomial", "poisson"}, default="negative_binomial"
+        Distribution of counts. Layers that are no counts, such as scaled ones, are normal, of which a warning tells.
+    dispersion : {"gene", "gene-cell"}, default="gene"
+        Whether θ is one a gene, or one a gene and cell.
+    n_tokens : int, default=8
+        Patches of genes a layer, at most 512.
+    imputer : str, Strategy or None, default="linear"
+        A strategy of `ModalityImputer`. The log-normalised expression of a layer that a cell lacks is the average of
+        what it predicts, ridge regression by default, and what the network does; None leaves it to the network.
+    target_sum : float, default=10000
+        Total over all genes that expression is normalised to.
+    n_density : int, default=20
+        Principal components in which the density of embeddings is fitted, which `sample` draws from.
+    learn_genes : bool, default=False
+        Whether training changes the genes' identities, which start as loadings of principal components of both layers.
+        With few cells they are better left there.
+    modality_dropout : float, default=0.0
+        Probability with which a layer is left out of a cell in training; one is always kept. It brings the fused
+        embedding of cells that lack a layer closer to that of others; a layer's own needs none.
+    n_hidden : int, default=128
+        Width of the decoders' hidden layer.
+    n_latent : int, default=64
+        Width of the embeddings.
+    n_heads : int, default=4
+        Attention heads; a divisor of `n_latent`.
+    n_fusion_layers : int, default=2
+        Layers of the fusion.
+    dropout_rate : float, default=0.2
+        Share of hidden units dropped in training.
+    n_neighbors : int, default=30
+        Neighbours over which the moments of velocity are taken: training cells that have both layers, near in the
+        principal components of the spliced layer.
+    lr : float, default=0.003
+        Peak of the learning rate.
+    max_epochs : int, default=30
+        Passes over the cells.
+    batch_size : int or "auto", default="auto"
+        "auto" is a tenth of the cells, from 64 to 1024.
+    device : str or torch.device, default="auto"
+        "auto" takes cuda, then mps, then cpu.
+    random_state : int, RandomState or None, default=None
+        Initial weights, dropout, and order of the batches.
+    verbose : int, default=0
+        1 shows a progress bar, 2 prints a line an epoch.
+
+    Attributes
+    ----------
+    genes_ : ndarray of str (n_genes,)
+        The genes that are fitted.
+    layers_ : list of str
+        "spliced", "unspliced", or the one of them that is fitted.
+    pretrainer_ : MultimodalPretrainer
+        What was trained.
+    history_ : skorch.History
+        Losses and seconds of each epoch.
+    n_features_in_ : int
+        Genes of the training data.
+
+    References
+    ----------
+    .. [1] Recasens et al., "Zorro: the masked multimodal transformer", arXiv:2301.09595, 2023.
+    .. [2] Lopez et al., "Deep generative modeling for single-cell transcriptomics", Nature Methods 15, 2018.
+    .. [3] Bergen et al., "Generalizing RNA velocity to transient cell states through dynamical modeling", Nature
+       Biotechnology 38, 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anndata import AnnData
+    >>> from skfusion.singlecell import SplicingFusion
+    >>> rng = np.random.default_rng(0)
+    >>> rates = np.exp(rng.normal(size=(100, 2)) @ rng.normal(size=(2, 30)))
+    >>> adata = AnnData(layers={"spliced": rng.poisson(3 * rates), "unspliced": rng.poisson(rates)})
+    >>> model = SplicingFusion(n_latent=16, max_epochs=5, random_state=0).fit(adata)
+    >>> model.transform(adata).shape
+    (100, 16)
+    >>> del adata.layers["unspliced"]
+    >>> model.predict_expression(adata, "unspliced").shape
+    (100, 30)
+    """
+
+    _parameter_constraints = {
+        "spliced_layer": [str, None],
+        "unspliced_layer": [str, None],
+        "batch_key": [str, None],
+        "present_keys": [dict, None],
+        "method": [options("dynamical", "mixture", "steady_state"), None],
+        "genes": ["array-like", None],
+        "n_top_genes": [integer(1), None],
+        "objectives": [list, tuple, options("auto")],
+        "likelihood": [options("negative_binomial", "zero_inflated_negative_binomial", "poisson")],
+        "dispersion": [options("gene", "gene-cell")],
+        "n_tokens": [integer(1)],
+        "imputer": [str, Strategy, None],
+        "target_sum": [real(0, closed="neither")],
+        "n_density": [integer(1)],
+        "learn_genes": ["boolean"],
+        "modality_dropout": [real(0, 1)],
+        "n_hidden": [integer(1)],
+        "n_latent": [integer(1)],
+        "n_heads": [integer(1)],
+        "n_fusion_layers": [integer(1)],
+        "dropout_rate": [real(0, 1)],
+        "n_neighbors": [integer(1)],
+        "lr": [real(0, closed="neither")],
+        "max_epochs": [integer(1)],
+        "batch_size": [integer(1), options("auto")],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        spliced_layer: Any = "spliced",
+        unspliced_layer: Any = "unspliced",
+        *,
+        batch_key: Any = None,
+        present_keys: Any = None,
+        method: Any = "dynamical",
+        genes: Any = None,
+        n_top_genes: Any = 2000,
+        fusion: Any = "zorro",
+        objectives: Any = "auto",
+        likelihood: str = "negative_binomial",
+        dispersion: str = "gene",
+        n_tokens: int = 8,
+        imputer: Any = "linear",
+        target_sum: float = 1e4,
+        n_density: int = 20,
+        learn_genes: bool = False,
+        modality_dropout: float = 0.0,
+        n_hidden: int = 128,
+        n_latent: int = 64,
+        n_heads: int = 4,
+        n_fusion_layers: int = 2,
+        dropout_rate: float = 0.2,
+        n_neighbors: int = 30,
+        lr: float = 3e-3,
+        max_epochs: int = 30,
+        batch_size: Any = "auto",
+        device: Any = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.spliced_layer = spliced_layer
+        self.unspliced_layer = unspliced_layer
+        self.batch_key = batch_key
+        self.present_keys = present_keys
+        self.method = method
+        self.genes = genes
+        self.n_top_genes = n_top_genes
+        self.fusion = fusion
+        self.objectives = objectives
+        self.likelihood = likelihood
+        self.dispersion = dispersion
+        self.n_tokens = n_tokens
+        self.imputer = imputer
+        self.target_sum = target_sum
+        self.n_density = n_density
+        self.learn_genes = learn_genes
+        self.modality_dropout = modality_dropout
+        self.n_hidden = n_hidden
+        self.n_latent = n_latent
+        self.n_heads = n_heads
+        self.n_fusion_layers = n_fusion_layers
+        self.dropout_rate = dropout_rate
+        self.n_neighbors = n_neighbors
+        self.lr = lr
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.transformer_tags.preserves_dtype = []  # embeddings are float32
+        return tags
+
+    @fits
+    def fit(self, X: Any, y: Any = None) -> "SplicingFusion":
+        """Train on cells.
+
+        Parameters
+        ----------
+        X : AnnData, dict or Modalities
+            Cells with their layers, sparse or dense; those that lack a layer too.
+        y : array-like, default=None
+            Never looked at.
+
+        Returns
+        -------
+        self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            Where a layer is not there (the message lists those that are), layers are of unequal shape, genes have no
+            unique names, or training diverges.
+        """
+        if self.spliced_layer is None and self.unspliced_layer is None:
+            raise ValueError("spliced_layer and unspliced_layer are both None; due is at least one layer.")
+        whole = read_layers(X, self._keys, self.present_keys, fit=True)
+        there = whole.present.any(axis=1)
+        self._batches = None if self.batch_key is None else Batches(self.batch_key).fit(X)
+        codes = None if self._batches is None else self._batches.one_hot(X, len(whole))[there]
+        if not there.all():
+            whole = whole[there]
+        self.layers_ = list(whole.names)
+        self.n_features_in_ = whole[whole.names[0]].shape[1]
+        self._has_names = whole._columns[whole.names[0]] is not None
+        self.genes_ = np.array(choose_genes(whole, self.genes, self.n_top_genes), dtype=object)
+        self._learn_kinds(whole)
+        chosen = fitted_genes(whole, self.genes_, self._counts, None if self._has_names else self.n_features_in_)
+        self._libraries = Libraries().fit(whole, chosen, self._counts)
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        self._fit_velocity(chosen, seed)
+        self.pretrainer_ = self._pretrainer(seed, codes, loadings(chosen, self.n_latent, seed)).fit(chosen)
+        self._imputers = self._fit_imputers(whole, chosen, seed)
+        self._density = self._fit_density(chosen, seed)
+        return self
+
+    # reading
+
+    @property
+    def _keys(self) -> dict[str, Any]:
+        return {"spliced": self.spliced_layer, "unspliced": self.unspliced_layer}
+
+    def _read(self, X: Any) -> Modalities:
+        """Return the layers of `X` over the fitted genes, checked to be of the kinds that were fitted."""
+        whole = read_layers(X, self._keys, self.present_keys, fit=False)
+        known = [name for name in whole.names if name in self.layers_]
+        if not known:
+            raise ValueError(f"X has the layers {whole.names}, and fitted was {self.layers_}; pass one of these.")
+        whole = whole.select(known)
+        for name, there in zip(whole.names, whole.present.T):
+            odd = what_is_no_count(whole[name], there) if name in self._counts else None
+            if odd is not None:
+                raise ValueError(
+                    f"layer {name!r} holds {odd}; due are counts, as at fit. Pass the raw layer, or fit on scaled ones."
+                )
+        return fitted_genes(whole, self.genes_, self._counts, None if self._has_names else self.n_features_in_)
+
+    def _learn_kinds(self, X: Modalities) -> None:
+        """Learn which layers are counts; warn of those that are not."""
+        odd = {name: what_is_no_count(X[name], there) for name, there in zip(X.names, X.present.T)}
+        self._counts = [name for name, what in odd.items() if what is None]
+        scaled = {name: what for name, what in odd.items() if what is not None}
+        if scaled:
+            said = "; ".join(f"layer {name!r} holds {what}" for name, what in scaled.items())
+            warnings.warn(
+                f"{said}, where counts are due. It is standardised instead of log-normalised, and decoded by a normal "
+                "distribution; pass raw counts where there are some.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    # training
+
+    def _pretrainer(self, seed: int, codes: Any, start: Any) -> MultimodalPretrainer:
+        from skfusion.encoders import Expression, GeneEmbedding
+        from skfusion.training.device import resolve_device, seeded
+
+        with seeded(seed, resolve_device(self.device)):
+            genes = GeneEmbedding(len(self.genes_), self.n_latent, start, learn=self.learn_genes)
+        encoder = partial(Expression, n_tokens=self.n_tokens, gene_embedding=genes)
+        return MultimodalPretrainer(
+            self._build_objectives(codes),
+            encoder,
+            self.fusion,
+            modality_dropout=self.modality_dropout if len(self.layers_) > 1 else 0.0,
+            n_hidden=self.n_hidden,
+            n_latent=self.n_latent,
+            n_heads=self.n_heads,
+            n_fusion_layers=self.n_fusion_layers,
+            dropout_rate=self.dropout_rate,
+            lr=self.lr,
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            device=self.device,
+            random_state=seed,
+            verbose=self.verbose,
+        )
+
+    def _build_objectives(self, codes: Any) -> Any:
+        of_velocity = self._velocity_objectives()
+        if self.objectives != "auto":
+            return [*self.objectives, *of_velocity]
+        from skfusion.objectives import Contrastive, Expression
+
+        expression = Expression(
+            likelihood=self.likelihood, dispersion=self.dispersion, n_hidden=self.n_hidden, covariates=codes
+        )
+        contrast = [Contrastive(temperature=0.07)] if len(self.layers_) > 1 else []
+        return [*contrast, expression, *of_velocity]
+
+    # embeddings
+
+    @property
+    def history_(self) -> Any:
+        """Skorch's history: losses and seconds of each epoch."""
+        return self.pretrainer_.history_
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.pretrainer_._n_features_out
+
+    def transform(self, X: Any) -> Any:
+        """Return the fused embedding.
+
+        Parameters
+        ----------
+        X : AnnData, dict or Modalities
+            Cells with one layer or both.
+
+        Returns
+        -------
+        ndarray of float32 (n_cells, n_latent)
+            A cell with no layer gets the mean of the training cells.
+        """
+        return self.embed(X, "fusion")
+
+    def embed(self, X: Any, head: str = "fusion") -> Any:
+        """Return the embedding of one head.
+
+        Parameters
+        ----------
+        X : AnnData, dict or Modalities
+            Cells with one layer or both.
+        head : {"fusion", "global", "spliced", "unspliced"}, default="fusion"
+            The fused embedding, that of all tokens, or that of one layer, which has seen nothing of the other.
+
+        Returns
+        -------
+        ndarray of float32 (n_cells, n_latent)
+            A cell without what the head needs gets the mean of the training cells.
+        """
+        check_is_fitted(self)
+        return self.pretrainer_.embed(self._read(X), head)
+
+    # expression
+
+    def predict_expression(self, X: Any, layer: str = "unspliced", *, output: str = "log_normalized") -> Any:
+        """Predict the expression of a layer, also where cells lack it.
+
+        Cells that have the layer are predicted from the fused embedding, that is denoised; others from the other
+        layer's embedding.
+
+        Parameters
+        ----------
+        X : AnnData, dict or Modalities
+            Cells with one layer or both.
+        layer : {"spliced", "unspliced"}, default="unspliced"
+            What to predict.
+        output : {"log_normalized", "normalized", "counts"}, default="log_normalized"
+            The expected log1p of normalised counts (below the log1p of what is expected), expected normalised counts,
+            or expected counts. A layer that was fitted as no counts comes in its own units.
+
+        Returns
+        -------
+        ndarray of float32 (n_cells, n_genes)
+            In the order of `genes_`.
+        """
+        if output not in _OUTPUTS:
+            raise ValueError(f"output is {output!r}; due is one of {list(_OUTPUTS)}.")
+        check_is_fitted(self)
+        if layer not in self.layers_:
+            raise ValueError(f"layer is {layer!r}; due is one of {self.layers_}.")
+        from skfusion.decoders.moments import expected_log1p
+
+        cells = self._read(X)
+        library = self._library(cells, layer)
+        parts = []
+        start = 0
+        for found in self._decoded(X, cells, layer):
+            stop = start + len(found.mean)
+            if library is None:
+                scaler = self.pretrainer_.preprocessors_[layer].transformer[0]
+                parts.append(scaler.inverse_transform(found.mean.cpu().numpy()))
+            elif output == "counts":
+                parts.append(found.mean.cpu().numpy())
+            else:
+                # Genes that were not fitted have their part in a cell's total.
+                scale = self.target_sum * self._libraries.parts[layer] / library[start:stop, None]
+                scale = found.mean.new_tensor(scale)  # (B, 1)
+                parts.append((expected_log1p(found, scale) if output == "log_normalized" else found.mean * scale).cpu())
+            start = stop
+        expression = np.concatenate(parts).astype(np.float32)
+        if output == "log_normalized" and layer in self._imputers:
+            self._average(expression, cells, layer)
+        return expression
+
+    def _average(self, expression: Any, cells: Modalities, layer: str) -> None:
+        """Average, for cells that lack the layer and have the other one, the network's prediction and the imputer's."""
+        other = _OTHER[layer]
+        rows = np.flatnonzero(has(cells, other) & ~has(cells, layer))
+        if len(rows):
+            expression[rows] += self._imputers[layer].transform(cells[rows].select([other]))[layer]
+            expression[rows] /= 2
+
+    def _fit_imputers(self, whole: Modalities, cells: Modalities, seed: int) -> dict[str, Any]:
+        """Fit what predicts the log-normalised expression of a layer from the other one's counts."""
+        both = np.flatnonzero(cells.present.all(axis=1))
+        if self.imputer is None or len(self._counts) < 2 or not len(both):
+            return {}
+        if len(both) > _ENOUGH:
+            both = np.sort(np.random.default_rng(seed).choice(both, _ENOUGH, replace=False))
+        cells, fitted = cells[both], {}
+        for layer, other in _OTHER.items():
+            scale = self.target_sum / np.maximum(totals(whole[layer][both]), 1)
+            target = np.log1p(scale[:, None] * cells[layer].toarray())
+            X = Modalities._of({other: cells[other], layer: target}, cells._columns, cells.present, None)
+            fitted[layer] = ModalityImputer(self.imputer, device=self.device, random_state=seed).fit(X)
+        return fitted
+
+    def _library(self, cells: Modalities, layer: str) -> Any:
+        return self._libraries.of(cells, layer) if layer in self._counts else None
+
+    def _decoded(self, X: Any, cells: Modalities, layer: str) -> Iterator[Any]:
+        from skfusion.singlecell._decode import decoded
+
+        covariates = None if self._batches is None else self._batches.one_hot(X, len(cells))
+        return decoded(self.pretrainer_, cells, layer, self._library(cells, layer), covariates)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the mean log-likelihood of a cell's counts, of all layers that it has, from the fused embedding.
+
+        Parameters
+        ----------
+        X : AnnData, dict or Modalities
+            Cells with one layer or both.
+        y : array-like, default=None
+            Never looked at.
+
+        Returns
+        -------
+        float
+            In nats; the larger, the better.
+        """
+        import torch
+
+        check_is_fitted(self)
+        cells = self._read(X)
+        total = np.zeros(len(cells))
+        for column, layer in enumerate(cells.names):
+            start = 0
+            for found in self._decoded(X, cells, layer):
+                stop = start + len(found.mean)
+                values = to_dense(cells[layer][start:stop])
+                if layer not in self._counts:
+                    values = self.pretrainer_.preprocessors_[layer].transformer.transform(values)
+                there = cells.present[start:stop, column]
+                target = torch.from_numpy(np.asarray(values, dtype=np.float32)).to(found.mean.device)
+                logs = found.log_prob(target).sum(1).cpu().double().numpy()
+                total[start:stop] += np.where(there, logs, 0.0)
+                start = stop
+        return float(total[cells.present.any(axis=1)].mean())
+
+    # new cells
+
+    def _fit_density(self, cells: Modalities, seed: int) -> Any:
+        """Fit the density of the cells' fused embeddings and log totals, scaled to one spread."""
+        embedding = self.pretrainer_.transform(cells)
+        logs = [np.log(self._libraries.of(cells, layer)) for layer in self._counts]
+        points = np.column_stack([embedding, *logs])
+        spread = np.where(points.std(axis=0) > 0, points.std(axis=0), 1)
+        spread[: embedding.shape[1]] = embedding.std()
+        self._spread = spread
+        return Density(self.n_density).fit(points / spread, seed)
+
+    def sample(self, n_samples: int = 1, *, batch: Any = None, random_state: Any = None) -> Any:
+        """Draw new cells: embeddings and totals from their density in training [1]_, and counts from the decoders.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many cells.
+        batch : str, default=None
+            The batch that decoders are told; None draws it as often as it was in training.
+        random_state : int, RandomState or None, default=None
+            What is drawn.
+
+        Returns
+        -------
+        AnnData
+            The layers under their names, CSR where they are counts, over `genes_`; ``obsm["X_fusion"]`` holds the
+            embeddings that were drawn.
+
+        References
+        ----------
+        .. [1] Ghosh et al., "From variational to deterministic autoencoders", ICLR, 2020.
+        """
+        from anndata import AnnData
+
+        from skfusion.singlecell._decode import draw
+
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples is {n_samples!r}; due is a whole number of at least 1.")
+        rng = check_random_state(random_state)
+        points = self._density.sample(int(n_samples), rng) * self._spread
+        width = self._n_features_out
+        embedding = np.ascontiguousarray(points[:, :width], dtype=np.float32)
+        obs = pd.DataFrame(index=[f"generated_{i}" for i in range(n_samples)])
+        covariates = None
+        if self._batches is not None:
+            names = self._batches.draw(int(n_samples), rng) if batch is None else self._batches.known(batch, n_samples)
+            obs[self.batch_key] = names
+            covariates = self._batches.one_hot(AnnData(obs=obs), n_samples)
+        layers = {}
+        for layer in self.layers_:
+            library = None
+            if layer in self._counts:
+                library = np.exp(points[:, width + self._counts.index(layer)]).astype(np.float32)
+            values = draw(self.pretrainer_, embedding, layer, library, covariates, int(rng.randint(2**31 - 1)))
+            if library is None:
+                values = self.pretrainer_.preprocessors_[layer].transformer[0].inverse_transform(values)
+            layers[self._keys[layer]] = values if library is None else sparse.csr_matrix(values)
+        var = pd.DataFrame(index=list(map(str, self.genes_)))
+        return AnnData(obs=obs, var=var, layers=layers, obsm={"X_fusion": embedding})

@@ -1,0 +1,164 @@
+import warnings
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from anndata import AnnData
+from scipy import sparse
+from scipy.stats import spearmanr
+from sklearn.base import clone
+
+from skfusion.decoders.kinetics import Transcription, splicing_velocity
+from skfusion.singlecell import SplicingFusion
+
+
+def planted(n_cells=250, n_genes=40, seed=0):
+    """Counts of genes that go on and off along one time, and their velocity; the last gene keeps totals alike."""
+    rng = np.random.default_rng(seed)
+    alpha, beta, gamma = (np.exp(rng.normal(np.log(m), 0.4, n_genes)) for m in (40, 0.5, 0.3))
+    stop, time = rng.uniform(2, 18, n_genes), rng.uniform(0, 20, n_cells)
+    none = np.full(n_genes, 0.5)
+    rates = map(torch.from_numpy, (none, alpha, none, beta, gamma, 0 * none, stop))
+    u, s = (layer.numpy() for layer in Transcription._make(rates).at(torch.from_numpy(time)[:, None]))
+    u[:, -1], s[:, -1] = 10_000, 20_000
+    layers = {"spliced": sparse.csr_matrix(rng.poisson(s)), "unspliced": sparse.csr_matrix(rng.poisson(u))}
+    var = pd.DataFrame(index=[f"gene{i}" for i in range(n_genes)])
+    obs = pd.DataFrame({"time": time}, index=[f"cell{i}" for i in range(n_cells)])
+    true = splicing_velocity(u, s, beta, gamma)
+    true[:, -1] = 0
+    return AnnData(obs=obs, var=var, layers=layers), true
+
+
+def model(**options):
+    return SplicingFusion(**{"max_epochs": 1, "n_latent": 8, "n_neighbors": 15, "random_state": 0, **options})
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return model().fit(planted()[0])
+
+
+def without(adata, layer):
+    adata = adata.copy()
+    del adata.layers[layer]
+    return adata
+
+
+def cosine(a, b):
+    return ((a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)).mean()
+
+
+def test_velocity_and_time_are_those_that_were_planted(fitted):
+    adata, true = planted()
+    genes = fitted.velocity_genes_
+    assert genes.sum() > 20
+    genes[-1] = False
+    velocity = fitted.velocity(adata)
+    assert velocity.shape == adata.shape
+    assert velocity.dtype == np.float32
+    np.testing.assert_array_equal(np.isnan(velocity[:, :-1]), np.broadcast_to(~genes, velocity.shape)[:, :-1])
+    time = fitted.latent_time(adata)
+    assert time.min() >= 0
+    assert time.max() <= 1
+    assert spearmanr(time, adata.obs["time"])[0] > 0.9
+    assert cosine(velocity[:, genes], true[:, genes]) > 0.6
+    still = clone(fitted).set_params(method="steady_state").fit(adata)
+    assert cosine(velocity[:, genes], true[:, genes]) > cosine(still.velocity(adata)[:, genes], true[:, genes])
+
+
+def test_cells_with_one_layer_have_a_velocity(fitted):
+    adata, _ = planted()
+    both, time = fitted.velocity(adata), fitted.latent_time(adata)
+    np.testing.assert_array_equal(fitted.velocity(without(adata, "unspliced")), both)
+    assert spearmanr(fitted.latent_time(without(adata, "spliced")), time)[0] > 0.9
+
+
+@pytest.mark.filterwarnings("ignore:.*nothing present")
+def test_a_missing_layer_is_inert(fitted):
+    adata, _ = planted()
+    frames = {
+        name: pd.DataFrame(adata.layers[name].toarray().astype(float), adata.obs_names, adata.var_names)
+        for name in ("spliced", "unspliced")
+    }
+    found = []
+    for what in (np.nan, 7.0):
+        from skfusion import Modalities
+
+        changed = frames["spliced"].copy()
+        changed.iloc[:50] = what
+        present = np.ones((250, 2), dtype=bool)
+        present[:50, 0] = False
+        present[:3] = False
+        found.append(fitted.velocity(Modalities({**frames, "spliced": changed}, present=present)))
+    np.testing.assert_array_equal(*found)
+    assert (found[0][:3][:, fitted.velocity_genes_] == 0).all()
+
+
+def test_velocity_of_a_cell_does_not_depend_on_the_others(fitted):
+    adata, _ = planted()
+    np.testing.assert_allclose(fitted.velocity(adata[[7, 3]].copy()), fitted.velocity(adata)[[7, 3]], rtol=1e-6)
+
+
+def test_annotate_writes_what_scanpy_and_scvelo_look_for(fitted, tmp_path):
+    adata, _ = planted()
+    order = np.random.default_rng(1).permutation(adata.n_vars)
+    extra = AnnData(
+        var=pd.DataFrame(index=["other"]),
+        obs=adata.obs[[]],
+        layers={name: sparse.csr_matrix(np.ones((250, 1), dtype=int)) for name in ("spliced", "unspliced")},
+    )
+    wider = anndata.concat([adata[:, order], extra], axis=1)
+    assert fitted.annotate(wider) is wider
+    np.testing.assert_array_equal(wider.obsm["X_fusion"], fitted.transform(adata))
+    assert {"X_spliced", "X_unspliced"} <= set(wider.obsm)
+    back = wider[:, adata.var_names]
+    np.testing.assert_array_equal(back.layers["velocity"], fitted.velocity(adata))
+    np.testing.assert_array_equal(back.var["velocity_genes"], fitted.velocity_genes_)
+    assert not wider.var["velocity_genes"]["other"]
+    np.testing.assert_array_equal(wider.obs["latent_time"], fitted.latent_time(adata))
+    kinetics = wider.var.loc[wider.var["velocity_genes"], ["fit_alpha", "fit_beta", "fit_gamma", "fit_t_"]]
+    assert (kinetics > 0).all(axis=None)
+    assert wider.obsp["connectivities"].shape == wider.obsp["distances"].shape == (250, 250)
+    assert wider.uns["neighbors"]["params"]["n_neighbors"] == 15
+    wider.write_h5ad(tmp_path / "annotated.h5ad")
+    again = anndata.read_h5ad(tmp_path / "annotated.h5ad")
+    np.testing.assert_array_equal(again.layers["Ms"], wider.layers["Ms"])
+
+
+def test_annotate_keeps_neighbours_that_are_there(fitted):
+    adata, _ = planted()
+    adata.uns["neighbors"] = {"connectivities_key": "mine"}
+    fitted.annotate(adata)
+    assert adata.uns["neighbors"] == {"connectivities_key": "mine"}
+    assert not len(adata.obsp)
+
+
+def test_no_velocity_says_why():
+    adata, _ = planted(40)
+    with pytest.raises(ValueError, match=r"method is None.*set method='dynamical'"):
+        model(method=None).fit(adata).velocity(adata)
+    still = model(method="steady_state").fit(adata)
+    with pytest.raises(ValueError, match=r"'steady_state', which knows no time"):
+        still.latent_time(adata)
+    alone = model(unspliced_layer=None).fit(adata)
+    with pytest.raises(ValueError, match=r"0 training cells have both layers.*n_neighbors=15"):
+        alone.velocity(adata)
+    assert "velocity" not in alone.annotate(adata.copy()).layers
+    few = model(n_neighbors=60).fit(adata)
+    with pytest.raises(ValueError, match=r"40 training cells.*lower n_neighbors"):
+        few.velocity_genes_  # noqa: B018
+
+
+def test_scaled_layers_have_no_velocity_and_normalised_ones_do():
+    adata, _ = planted(80)
+    dense = {name: adata.layers[name].toarray().astype(float) for name in ("spliced", "unspliced")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scaled = AnnData(layers={name: rows - rows.mean(axis=0) for name, rows in dense.items()})
+        with pytest.raises(ValueError, match="hold negative values"):
+            model().fit(scaled).velocity(scaled)
+        normalised = AnnData(layers={name: rows / 3.7 for name, rows in dense.items()})
+        found = model(method="steady_state").fit(normalised)
+        assert np.isfinite(found.velocity(normalised)[:, found.velocity_genes_]).all()
