@@ -7,15 +7,17 @@ from collections.abc import Callable
 import numpy as np
 
 
-def interleave(contenders: dict[str, Callable[[], object]], rounds: int = 7) -> dict[str, np.ndarray]:
+def interleave(
+    contenders: dict[str, Callable[[], object]], rounds: int = 7, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, np.ndarray]:
     """Return the seconds of each contender in each round, after one round that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, run in contenders.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if number:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return {name: np.array(values) for name, values in seconds.items()}
 
 

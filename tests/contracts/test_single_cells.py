@@ -25,7 +25,7 @@ def make_cells():
     protein = rng.normal(size=(N, 3))
     protein[rng.permutation(N)[: N // 5]] = np.nan
     cells = pd.DataFrame(index=[f"cell{i}" for i in range(N)])
-    return anndata.AnnData(rna, obs=cells, obsm={"b": protein})
+    return anndata.AnnData(rna, obs=cells, var=pd.DataFrame(index=list("ABCDEFGH")), obsm={"b": protein})
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def forms(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cells")
     cells = make_cells()
     has = ~np.isnan(cells.obsm["b"]).any(axis=1)
-    protein = anndata.AnnData(cells.obsm["b"][has], obs=cells.obs[has])
+    protein = anndata.AnnData(cells.obsm["b"][has], obs=cells.obs[has], var=pd.DataFrame(index=list("xyz")))
     with mudata.set_options(pull_on_update=False):
-        both = mudata.MuData({"a": anndata.AnnData(cells.X, obs=cells.obs), "b": protein})
+        both = mudata.MuData({"a": anndata.AnnData(cells.X, obs=cells.obs, var=cells.var), "b": protein})
         both.write_h5mu(folder / "cells.h5mu")
     cells.write_h5ad(folder / "cells.h5ad")
     return {
