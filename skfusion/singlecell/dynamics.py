@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components, laplacian
 from scipy.sparse.linalg import eigsh
 from sklearn.utils import Bunch, check_array
+from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
 from skfusion.decoders.kinetics import DURATION, Transcription, splicing_velocity
@@ -221,7 +222,7 @@ class _Run:
         unit = self.sd[0]
         self.s, self.u = (torch.from_numpy(layer / unit) for layer in (spliced, unspliced))
         self.u_sd = torch.from_numpy(self.sd[1] / unit)
-        self.grid = torch.linspace(0, DURATION, _N_BINS, dtype=torch.float64)
+        self.grid = torch.linspace(0, DURATION, _N_BINS)
         ranks = np.argsort(np.argsort(order)) / max(len(order) - 1, 1)
         self.bins = torch.from_numpy(np.round(ranks * (_N_BINS - 1)).astype(np.int64))
         self.noise = torch.full_like(self.u_sd, 0.3)
@@ -238,7 +239,8 @@ class _Run:
         rates = [low, beta * most_u, low, beta, (beta * most_u / most_s).clamp(0.02, 10), torch.ones_like(beta)]
         width = peak + torch.log(-torch.expm1(-peak))  # softplus of it is the peak
         parameters = [*(rate.log() for rate in rates), torch.zeros_like(beta), width]
-        return _Parameters._make(parameter.clone().requires_grad_(True) for parameter in parameters)
+        # Single precision is enough for the steps, which take most of the time.
+        return _Parameters._make([parameter.float().requires_grad_(True) for parameter in parameters])
 
     def curves(self, grid: Tensor) -> tuple[Tensor, Tensor]:
         u, s = self.parameters.genes().at(grid[:, None])
@@ -248,21 +250,24 @@ class _Run:
         """Move the kinetics towards the cells, then the cells to their times."""
         counts = torch.bincount(self.bins, minlength=_N_BINS).double()[:, None]
         mean_u, mean_s = (
-            torch.zeros(_N_BINS, layer.shape[1], dtype=torch.float64).index_add_(0, self.bins, layer)
-            / counts.clamp(min=1)
-            for layer in (self.u, self.s)
+            (
+                torch.zeros(_N_BINS, layer.shape[1], dtype=torch.float64).index_add_(0, self.bins, layer)
+                / counts.clamp(min=1)
+            )
+            for layer in (self.u / self.u_sd, self.s)
         )
         weight = counts / (2 * self.noise * len(self.bins))
+        mean_u, mean_s, weight, unit = (part.float() for part in (mean_u, mean_s, weight, self.u_sd))
         for _ in range(_STEPS):
             self.optimizer.zero_grad()
             u, s = self.curves(self.grid)
-            error = ((u - mean_u) / self.u_sd).square() + (s - mean_s).square()
+            error = (u / unit - mean_u).square() + (s - mean_s).square()
             # A scale that neither layer asks for stays near 1.
             prior = self.parameters.scaling.square().sum() / (2 * len(self.bins))
             ((weight * error).sum() + prior).backward()
             self.optimizer.step()
         with torch.no_grad():
-            u, s = self.curves(self.grid)
+            u, s = (curve.double() for curve in self.curves(self.grid))
             residual = ((u[self.bins] - self.u) / self.u_sd).square() + (s[self.bins] - self.s).square()
             self.noise = (residual.mean(dim=0) / 2).clamp(min=_LEAST_NOISE)
             scale = self.noise.sqrt()
@@ -276,8 +281,8 @@ class _Run:
 
     def result(self) -> Dynamics:
         with torch.no_grad():
-            genes = {name: value.numpy() for name, value in self.parameters.genes()._asdict().items()}
-            scaling = self.parameters.scaling.exp().numpy()
+            genes = {name: value.double().numpy() for name, value in self.parameters.genes()._asdict().items()}
+            scaling = self.parameters.scaling.exp().double().numpy()
         unit = self.sd[0]
         for name in ("before", "alpha", "after"):
             genes[name] = genes[name] * unit
@@ -299,7 +304,7 @@ def _distances(a: Any, b: Any) -> Any:
 def _orders(spliced: Any, unspliced: Any, connectivities: Any) -> list[Any]:
     """Order cells along the graph (its Fiedler vector), where it is connected, and along the first component."""
     both = np.hstack([(layer - layer.mean(axis=0)) / layer.std(axis=0) for layer in (spliced, unspliced)])
-    orders = [np.linalg.svd(both, full_matrices=False)[0][:, 0]]
+    orders = [randomized_svd(both, 1, random_state=0)[0][:, 0]]
     graph = sparse.csr_matrix(connectivities, dtype=np.float64)
     graph = graph.maximum(graph.T)
     if connected_components(graph, directed=False)[0] == 1 and graph.shape[0] > 3:
