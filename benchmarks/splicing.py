@@ -109,7 +109,7 @@ def imputation(adata, seed=0):
         # A gene that is not fitted is its training mean.
         for name, predicted in {
             "SplicingFusion": fitted.predict_expression(only, "unspliced"),
-            "its imputer alone": fitted._imputers["unspliced"].transform(cells)["unspliced"],
+            "its imputer alone": fitted._imputers["unspliced"].predict(cells),
             "its network alone": _without_imputers(fitted).predict_expression(only, "unspliced"),
         }.items():
             mean = np.asarray(logs["unspliced"][train][:, genes].mean(axis=0)).ravel()

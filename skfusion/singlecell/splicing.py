@@ -16,12 +16,12 @@ from sklearn.utils.validation import check_is_fitted
 from skfusion._base import FusionEstimator, fits
 from skfusion._compat import integer, options, real
 from skfusion.imputation.strategy import Strategy
-from skfusion.impute import ModalityImputer
 from skfusion.modalities import Modalities
 from skfusion.preprocessing import to_dense
 from skfusion.pretrain import MultimodalPretrainer
 from skfusion.singlecell._batches import Batches
 from skfusion.singlecell._density import Density
+from skfusion.singlecell._imputer import LayerImputer
 from skfusion.singlecell._layers import choose_genes, fitted_genes, loadings, read_layers, what_is_no_count
 from skfusion.singlecell._libraries import Libraries, has, totals
 
@@ -452,7 +452,7 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         other = _OTHER[layer]
         rows = np.flatnonzero(has(cells, other) & ~has(cells, layer))
         if len(rows):
-            expression[rows] += self._imputers[layer].transform(cells[rows].select([other]))[layer]
+            expression[rows] += self._imputers[layer].predict(cells[rows])
             expression[rows] /= 2
 
     def _fit_imputers(self, whole: Modalities, cells: Modalities, seed: int) -> dict[str, Any]:
@@ -466,8 +466,8 @@ class SplicingFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEs
         for layer, other in _OTHER.items():
             scale = self.target_sum / np.maximum(totals(whole[layer][both]), 1)
             target = np.log1p(scale[:, None] * cells[layer].toarray())
-            X = Modalities._of({other: cells[other], layer: target}, cells._columns, cells.present, None)
-            fitted[layer] = ModalityImputer(self.imputer, device=self.device, random_state=seed).fit(X)
+            imputer = LayerImputer(self.imputer, layer, other, device=self.device, seed=seed)
+            fitted[layer] = imputer.fit(cells, target)
         return fitted
 
     def _library(self, cells: Modalities, layer: str) -> Any:
