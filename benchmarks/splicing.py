@@ -132,9 +132,7 @@ def imputation(adata, n_folds, seed=0):
         total, within, lacking = np.mean(folds, axis=0)
         rows.append({"unspliced from spliced": name, "R²": float(total), "within types": float(within)})
     show(rows, digits=4)
-    print(
-        f"mean over {min(n_folds, 5)} of 5 folds of seed {seed}; {lacking:.1f} of the 200 genes a fold are not among the fitted 2000\n"
-    )
+    print(f"mean over {min(n_folds, 5)} of 5 folds of seed {seed}; of 200 genes a fold {lacking:.1f} are not fitted\n")
 
 
 def _without_imputers(fitted):
