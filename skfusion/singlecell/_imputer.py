@@ -12,7 +12,7 @@ _GENES_OF_MUCH_SIGNAL = 200
 
 
 class LayerImputer:
-    """A `ModalityImputer` for the genes that vary most, and one for the others.
+    """A `ModalityImputer` for the genes whose counts vary most, and one for the others.
 
     Parameters
     ----------
@@ -29,7 +29,9 @@ class LayerImputer:
 
     def fit(self, cells: Modalities, target: Any) -> Self:
         """Learn `target` (n_cells, n_genes) from the counts of cells that have both layers."""
-        order = np.argsort(-target.var(axis=0), kind="stable")
+        counts = cells[self.layer]
+        variance = np.asarray(counts.power(2).mean(axis=0) - np.square(counts.mean(axis=0))).ravel()
+        order = np.argsort(-variance, kind="stable")
         groups = [order[:_GENES_OF_MUCH_SIGNAL], order[_GENES_OF_MUCH_SIGNAL:]]
         self.groups = [np.sort(group) for group in groups if len(group)]
         source, genes = cells.select([self.other]), np.array(cells.columns(self.layer))
