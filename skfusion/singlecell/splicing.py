@@ -16,13 +16,13 @@ from sklearn.utils.validation import check_is_fitted
 from skfusion._base import FusionEstimator, fits
 from skfusion._compat import integer, options, real
 from skfusion.imputation.strategy import Strategy
-from skfusion.impute import ModalityImputer
 from skfusion.modalities import Modalities
 from skfusion.modalities.backed import in_memory
 from skfusion.preprocessing import to_dense
 from skfusion.pretrain import MultimodalPretrainer
 from skfusion.singlecell._batches import Batches
 from skfusion.singlecell._density import Density
+from skfusion.singlecell._imputer import LayerImputer
 from skfusion.singlecell._infer import InfersVelocity
 from skfusion.singlecell._layers import choose_genes, fitted_genes, loadings, read_layers, some, what_is_no_count
 from skfusion.singlecell._libraries import Libraries, has, totals
@@ -460,7 +460,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         other = _OTHER[layer]
         rows = np.flatnonzero(has(cells, other) & ~has(cells, layer))
         if len(rows):
-            expression[rows] += self._imputers[layer].transform(cells[rows].select([other]))[layer]
+            expression[rows] += self._imputers[layer].predict(cells[rows])
             expression[rows] /= 2
 
     def _fit_imputers(self, whole: Modalities, cells: Modalities, seed: int) -> dict[str, Any]:
@@ -473,8 +473,8 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         for layer, other in _OTHER.items():
             scale = self.target_sum / np.maximum(totals(whole[layer][both]), 1)
             target = np.log1p(scale[:, None] * cells[layer].toarray())
-            X = Modalities._of({other: cells[other], layer: target}, cells._columns, cells.present, None)
-            fitted[layer] = ModalityImputer(self.imputer, device=self.device, random_state=seed).fit(X)
+            imputer = LayerImputer(self.imputer, layer, other, device=self.device, seed=seed)
+            fitted[layer] = imputer.fit(cells, target)
         return fitted
 
     def _library(self, cells: Modalities, layer: str) -> Any:

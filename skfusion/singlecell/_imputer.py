@@ -1,0 +1,54 @@
+"""The log-normalised expression of one layer from the counts of the other, by a strategy of imputation."""
+
+from typing import Any, Self
+
+import numpy as np
+
+from skfusion.impute import ModalityImputer
+from skfusion.modalities import Modalities
+
+_GENES_OF_MUCH_SIGNAL = 200
+"""A strategy chooses its penalty for all that it fills at once: for genes with more to predict, it is a lower one."""
+
+
+class LayerImputer:
+    """A `ModalityImputer` for the genes whose counts vary most, and one for the others.
+
+    Parameters
+    ----------
+    strategy : str or Strategy
+        As in `ModalityImputer`.
+    layer, other : str
+        What is predicted, and from what.
+    device, seed
+        As in `ModalityImputer`.
+    """
+
+    def __init__(self, strategy: Any, layer: str, other: str, *, device: Any, seed: int) -> None:
+        self.strategy, self.layer, self.other, self.device, self.seed = strategy, layer, other, device, seed
+
+    def fit(self, cells: Modalities, target: Any) -> Self:
+        """Learn `target` (n_cells, n_genes) from the counts of cells that have both layers."""
+        counts = cells[self.layer]
+        variance = np.asarray(counts.power(2).mean(axis=0) - np.square(counts.mean(axis=0))).ravel()
+        order = np.argsort(-variance, kind="stable")
+        groups = [order[:_GENES_OF_MUCH_SIGNAL], order[_GENES_OF_MUCH_SIGNAL:]]
+        self.groups = [np.sort(group) for group in groups if len(group)]
+        source, genes = cells.select([self.other]), np.array(cells.columns(self.layer))
+        self.imputers = []
+        for group in self.groups:
+            X = Modalities._of(
+                {self.other: source[self.other], self.layer: target[:, group]},
+                {self.other: source._columns[self.other], self.layer: tuple(genes[group])},
+                np.ones((len(cells), 2), dtype=bool),
+                None,
+            )
+            self.imputers.append(ModalityImputer(self.strategy, device=self.device, random_state=self.seed).fit(X))
+        return self
+
+    def predict(self, cells: Modalities) -> Any:
+        """Return (n_cells, n_genes) for cells that have the other layer."""
+        found = np.empty((len(cells), sum(map(len, self.groups))), dtype=np.float32)
+        for group, imputer in zip(self.groups, self.imputers):
+            found[:, group] = imputer.transform(cells.select([self.other]))[self.layer]
+        return found
