@@ -28,7 +28,7 @@ class InfersVelocity:
             self._no_velocity = "method is None, so that no velocity was fitted; set method='dynamical', and fit."
             return
         try:
-            self._velocity = VelocityModel(self.method, self.n_neighbors, self._counts, seed).fit(cells)
+            self._velocity = VelocityModel(self.method, self.n_neighbors, self._counts, seed).fit(cells.to_memory())
         except NoVelocity as error:
             self._no_velocity = f"no velocity was fitted: {error}"
 
@@ -64,7 +64,7 @@ class InfersVelocity:
             velocity = self._decode_velocity(cells, "velocity") * model.span
             time = self._decode_velocity(cells, "time").mean(axis=1) / DURATION
             return np.where(there, velocity, 0), np.where(there[..., 0], time, np.nan)
-        return model.infer(cells)
+        return model.infer(cells.to_memory())
 
     def _velocity_model(self) -> Any:
         check_is_fitted(self)

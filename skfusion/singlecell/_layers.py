@@ -9,7 +9,9 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
+from skfusion._build import training_rows
 from skfusion.modalities import Modalities, kinds
+from skfusion.modalities.backed import BackedCSR, in_memory, is_backed
 from skfusion.modalities.kinds import scatter
 from skfusion.preprocessing import LogNormalizer, holds_counts, to_dense
 
@@ -114,7 +116,7 @@ def with_genes(X: Modalities, genes: Sequence[str]) -> Modalities:
                 f"{' and others' if len(missing) > 5 else ''}. Pass the genes that were fitted, under the names that "
                 "they had, or fit again."
             )
-        data[name] = X[name][:, where]
+        data[name] = X[name].with_columns(where) if is_backed(X[name]) else X[name][:, where]
     return Modalities._of(data, dict.fromkeys(X.names, tuple(genes)), X.present, X.sample_ids)
 
 
@@ -139,9 +141,12 @@ def fitted_genes(X: Modalities, genes: Any, counts: Sequence[str], width: int | 
     data = {}
     for name, there in zip(X.names, X.present.T):
         if name not in counts:
-            data[name] = to_dense(X[name]).astype(np.float32)
+            data[name] = to_dense(in_memory(X[name])).astype(np.float32)
             continue
-        rows = sparse.csr_matrix(X[name])
+        if isinstance(X[name], BackedCSR):
+            data[name] = X[name].reindex(np.where(there, np.arange(len(X)), -1)).with_dtype(np.int32)
+            continue
+        rows = sparse.csr_matrix(in_memory(X[name]))
         if not there.all():
             # What lies in the rows of cells that lack the layer may be anything.
             rows = scatter(rows[np.flatnonzero(there)], np.where(there, np.cumsum(there) - 1, -1))
@@ -164,8 +169,8 @@ def choose_genes(X: Modalities, genes: Any, n_top_genes: int | None) -> list[str
         return known
     best = np.zeros(len(known))
     for column, name in enumerate(X.names):
-        rows = X[name][np.flatnonzero(X.present[:, column])]
-        if rows.shape[0]:
+        if X.present[:, column].any():
+            rows, _ = training_rows(X, name)
             variance = _variances(rows)
             best = np.maximum(best, variance / max(variance.max(), 1e-12))
     top = np.sort(np.argsort(-best, kind="stable")[:n_top_genes])
@@ -188,6 +193,9 @@ def _variance(values: Any) -> Any:
 
 def what_is_no_count(values: Any, present: Any) -> str | None:
     """Say what in the rows that are present is no count, None where all are."""
+    if is_backed(values):
+        parts = (what_is_no_count(values.read(rows), present[rows]) for rows in values.scan())
+        return next((odd for odd in parts if odd is not None), None)
     rows = values[np.flatnonzero(present)]
     data = rows.data if sparse.issparse(rows) else np.ravel(rows)
     if data.dtype.kind not in "iufb":
@@ -209,7 +217,9 @@ def loadings(X: Modalities, width: int, seed: int) -> Any:
     """
     found = []
     for column, name in enumerate(X.names):
-        rows = X[name][np.flatnonzero(X.present[:, column])]
+        if not X.present[:, column].any():
+            continue
+        rows, _ = training_rows(X, name)
         if sparse.issparse(rows):
             logs = LogNormalizer().fit_transform(rows)
         else:

@@ -5,6 +5,7 @@ from typing import Any, Self
 import numpy as np
 
 from skfusion.modalities import Modalities
+from skfusion.modalities.backed import is_backed
 
 
 class Libraries:
@@ -60,6 +61,11 @@ class Libraries:
 
 def totals(rows: Any) -> Any:
     """Return the sum over genes of each cell (n_cells,), float64."""
+    if is_backed(rows):
+        found = np.empty(len(rows))
+        for some in rows.scan():
+            found[some] = totals(rows.read(some))
+        return found
     return np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
 
 

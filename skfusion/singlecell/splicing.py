@@ -18,6 +18,7 @@ from skfusion._compat import integer, options, real
 from skfusion.imputation.strategy import Strategy
 from skfusion.impute import ModalityImputer
 from skfusion.modalities import Modalities
+from skfusion.modalities.backed import in_memory
 from skfusion.preprocessing import to_dense
 from skfusion.pretrain import MultimodalPretrainer
 from skfusion.singlecell._batches import Batches
@@ -512,7 +513,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
             start = 0
             for found in self._decoded(X, cells, layer):
                 stop = start + len(found.mean)
-                values = to_dense(cells[layer][start:stop])
+                values = to_dense(in_memory(cells[layer][start:stop]))
                 if layer not in self._counts:
                     values = self.pretrainer_.preprocessors_[layer].transformer.transform(values)
                 there = cells.present[start:stop, column]
