@@ -44,6 +44,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/fusion_steps.py
 	$(BIN)/python benchmarks/conformal.py
 	$(BIN)/python benchmarks/pretraining.py
+	$(BIN)/python benchmarks/singlecell.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix-only .

@@ -104,6 +104,12 @@ class Backed:
             part.columns = columns[key]
         return part
 
+    def with_dtype(self, dtype: Any) -> Self:
+        """Choose what numbers are read as."""
+        part = self._of(self.rows)
+        part.dtype = np.dtype(dtype)
+        return part
+
     def _of(self, rows: Rows | None) -> Self:
         part: Self = object.__new__(type(self))
         part.__dict__.update(self.__dict__)
@@ -193,7 +199,7 @@ class BackedCSR(Backed):
             else:
                 offsets = self.indptr[known[first] : known[last - 1] + 2] - begin
                 parts = group["indices"][begin:end], group["data"][begin:end]
-                gather(known[first:last] - known[first], offsets, *parts, (indices[out], data[out]))
+                _, indices[out], data[out] = gather(known[first:last] - known[first], offsets, *parts)
         return sparse.csr_matrix((data, indices, indptr), shape=(len(known), *self._width))
 
     def _with_empty(self, values: Any) -> Any:

@@ -12,14 +12,14 @@ _DENSE = "?bBhHiIlLqQfd"
 """What the kernels add up."""
 
 
-def gather(rows: Any, indptr: Any, indices: Any, data: Any, out: tuple[Any, Any] | None = None) -> tuple[Any, Any, Any]:
-    """Return (indptr, indices, data) of some rows (n,) of CSR; `out` is where indices and data are written."""
+def gather(rows: Any, indptr: Any, indices: Any, data: Any) -> tuple[Any, Any, Any]:
+    """Return (indptr, indices, data) of some rows (n,) of CSR."""
     kind = indices.dtype
     rows = rows.astype(kind, copy=False)
     starts = indptr[rows]
     bounds = np.zeros(len(rows) + 1, dtype=kind)
     np.cumsum(indptr[rows + 1] - starts, out=bounds[1:])
-    found = out or (np.empty(bounds[-1], kind), np.empty(bounds[-1], data.dtype))
+    found = np.empty(bounds[-1], kind), np.empty(bounds[-1], data.dtype)
     # Numbers are moved and not looked at, so that any of their size will do.
     raw = f"u{data.dtype.itemsize}"
     _sparsetools.csr_row_index(

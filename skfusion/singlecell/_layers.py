@@ -9,8 +9,9 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
+from skfusion._build import training_rows
 from skfusion.modalities import Modalities, kinds
-from skfusion.modalities.backed import in_memory, is_backed
+from skfusion.modalities.backed import BackedCSR, in_memory, is_backed
 from skfusion.modalities.kinds import scatter
 from skfusion.preprocessing import LogNormalizer, holds_counts, to_dense
 
@@ -144,10 +145,10 @@ def fitted_genes(X: Modalities, genes: Any, counts: Sequence[str], width: int | 
         if name not in counts:
             data[name] = to_dense(in_memory(X[name])).astype(np.float32)
             continue
-        if is_backed(X[name]):
-            data[name] = X[name] if there.all() else X[name].reindex(np.where(there, np.arange(len(there)), -1))
+        if isinstance(X[name], BackedCSR):
+            data[name] = X[name].reindex(np.where(there, np.arange(len(X)), -1)).with_dtype(np.int32)
             continue
-        rows = sparse.csr_matrix(X[name])
+        rows = sparse.csr_matrix(in_memory(X[name]))
         if not there.all():
             # What lies in the rows of cells that lack the layer may be anything.
             rows = scatter(rows[np.flatnonzero(there)], np.where(there, np.cumsum(there) - 1, -1))
@@ -170,8 +171,8 @@ def choose_genes(X: Modalities, genes: Any, n_top_genes: int | None) -> list[str
         return known
     best = np.zeros(len(known))
     for column, name in enumerate(X.names):
-        rows = enough_rows(X[name], X.present[:, column])
-        if rows.shape[0]:
+        if X.present[:, column].any():
+            rows, _ = training_rows(X, name)
             variance = _variances(rows)
             best = np.maximum(best, variance / max(variance.max(), 1e-12))
     top = np.sort(np.argsort(-best, kind="stable")[:n_top_genes])
@@ -192,12 +193,6 @@ def _variance(values: Any) -> Any:
     return np.asarray(values.power(2).mean(axis=0) - np.square(values.mean(axis=0))).ravel()
 
 
-def enough_rows(values: Any, present: Any, seed: int = 0) -> Any:
-    """Return the rows that are present, in memory; of those in a file not more than `ENOUGH`, drawn at random."""
-    rows = np.flatnonzero(present)
-    return in_memory(values[some(rows, seed) if is_backed(values) else rows])
-
-
 def some(rows: Any, seed: int) -> Any:
     """Return `rows`, or `ENOUGH` of them in their order."""
     if len(rows) <= ENOUGH:
@@ -207,14 +202,10 @@ def some(rows: Any, seed: int) -> Any:
 
 def what_is_no_count(values: Any, present: Any) -> str | None:
     """Say what in the rows that are present is no count, None where all are."""
+    if is_backed(values):
+        parts = (what_is_no_count(values.read(rows), present[rows]) for rows in values.scan())
+        return next((odd for odd in parts if odd is not None), None)
     rows = values[np.flatnonzero(present)]
-    if not is_backed(rows):
-        return _no_count_in(rows)
-    found = (_no_count_in(rows.read(part)) for part in rows.scan())
-    return next((what for what in found if what is not None), None)
-
-
-def _no_count_in(rows: Any) -> str | None:
     data = rows.data if sparse.issparse(rows) else np.ravel(rows)
     if data.dtype.kind not in "iufb":
         return f"values of dtype {data.dtype}"
@@ -235,7 +226,9 @@ def loadings(X: Modalities, width: int, seed: int) -> Any:
     """
     found = []
     for column, name in enumerate(X.names):
-        rows = enough_rows(X[name], X.present[:, column])
+        if not X.present[:, column].any():
+            continue
+        rows, _ = training_rows(X, name)
         if sparse.issparse(rows):
             logs = LogNormalizer().fit_transform(rows)
         else:
