@@ -183,10 +183,10 @@ def _variances(rows: Any) -> Any:
     """Variance of each gene, of counts after they were log-normalised."""
     if not holds_counts(rows):
         return np.nanvar(to_dense(rows), axis=0)
-    return _variance(LogNormalizer().fit_transform(sparse.csr_matrix(rows)))
+    return column_variance(LogNormalizer().fit_transform(sparse.csr_matrix(rows)))
 
 
-def _variance(values: Any) -> Any:
+def column_variance(values: Any) -> Any:
     """Variance of each column, CSR or dense."""
     if not sparse.issparse(values):
         return values.var(axis=0)
@@ -235,7 +235,7 @@ def loadings(X: Modalities, width: int, seed: int) -> Any:
             logs = np.nan_to_num(StandardScaler().fit_transform(rows))
         n_components = min(width // len(X.names), *(n - 1 for n in logs.shape))
         # Cells that are all alike have no direction.
-        if n_components < 1 or _variance(logs).max() < 1e-10:
+        if n_components < 1 or column_variance(logs).max() < 1e-10:
             continue
         pca = PCA(n_components, svd_solver="arpack", random_state=seed).fit(logs)
         spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-12))

@@ -11,12 +11,13 @@ from sklearn.pipeline import make_pipeline
 from skfusion.modalities import Modalities
 from skfusion.modalities.backed import in_memory
 from skfusion.preprocessing import LogNormalizer, Projection, to_dense
-from skfusion.singlecell._layers import some
+from skfusion.singlecell._layers import column_variance, some
 from skfusion.singlecell.neighbors import shared_counts
 from skfusion.singlecell.steady_state import steady_state_velocity
 
 _MIN_SHARED_COUNTS = 20
 _N_COMPONENTS = 30
+_LEAST_VARIANCE = 1e-10
 _CHUNK = 4096
 
 
@@ -69,12 +70,15 @@ class VelocityModel:
         self.projections, self.searches = {}, {}
         for name, rows in layers.items():
             is_counts = name in self.counts
+            scaled = LogNormalizer().fit_transform(rows) if is_counts else to_dense(rows)
+            if column_variance(scaled).max(initial=0) < _LEAST_VARIANCE:
+                raise NoVelocity(f"layer {name!r} is alike in all cells.")
             projection = (
                 make_pipeline(LogNormalizer(), Projection(_N_COMPONENTS, random_state=0))
                 if is_counts
                 else PCA(min(_N_COMPONENTS, *(n - 1 for n in rows.shape)), random_state=0)
             )
-            places = projection.fit_transform(rows if is_counts else to_dense(rows))
+            places = projection.fit_transform(rows if is_counts else scaled)
             self.projections[name] = projection
             self.searches[name] = NearestNeighbors(n_neighbors=self.n_neighbors + 1).fit(places)
         near = self.searches["spliced"].kneighbors(return_distance=False)
