@@ -51,6 +51,7 @@ class Generative(Strategy):
         if len(names) < 2 or several.sum() < 2:
             # Nothing was ever seen together with anything else: there is nothing to condition on.
             self.network_ = None
+            self.tables_ = {name: table[there] for name, table, there in zip(names, tables, present.T)}
             return self
         with seeded(self.seed_, self.device_):
             self.layout_ = Layout([table.shape[1] for table in tables], self.device_)
@@ -138,9 +139,14 @@ class Generative(Strategy):
         return np.mean(list(islice(pairs, self.n_draws)), axis=0)
 
     def draw(self, X: Modalities, rng: np.random.Generator) -> dict[str, Any]:
-        """Return a joint draw of all numeric modalities, given those present."""
+        """Return a joint draw of all numeric modalities, given those present.
+
+        Those with nothing present are drawn as well: of some training samples everything was hidden, or the latent has
+        a prior. Where nothing was seen together, each modality is that of a training sample.
+        """
         if self.network_ is None:
-            return {name: self.fill(X, name) for name in self.targets_.codes_}
+            rows = {name: rng.integers(len(table), size=len(X)) for name, table in self.tables_.items()}
+            return {name: self.targets_.decode(name, table[rows[name]]) for name, table in self.tables_.items()}
         seed = int(rng.integers(np.iinfo(np.int32).max))
         tables = self._draw_tables(X, None, seed, own_noise)
         return {name: self.targets_.decode(name, table) for name, table in zip(self.targets_.codes_, tables)}

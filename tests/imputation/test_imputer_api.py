@@ -147,6 +147,19 @@ def test_of_two_modalities_never_seen_together_one_says_nothing_of_the_other(nam
     np.testing.assert_allclose(filled["c"], np.tile(np.nanmean(X["c"], axis=0), (5, 1)))
 
 
+@pytest.mark.parametrize("name", ["knn", "vae", "gan", "diffusion"])
+def test_draws_of_what_was_never_seen_together_are_training_samples(name):
+    X = {key: mosaic(40)[key] for key in "ac"}
+    fitted = imputer(name).fit(X)
+    (drawn,) = fitted.sample({"a": np.r_[X["a"][:1].repeat(300, axis=0), np.full((300, 4), np.nan)]})
+    nearest = np.abs(drawn["c"][:, None] - X["c"][None, 20:]).max(axis=2)
+    assert (nearest.min(axis=1) < 1e-5).all()
+    assert len(set(nearest.argmin(axis=1))) == 20
+    # How far off a mean is that nothing is known of: as far as the training samples are spread.
+    spread = fitted.uncertainty({"a": X["a"][:1]}, n_samples=300)["c"]
+    np.testing.assert_allclose(spread, [np.nanstd(X["c"], axis=0)], rtol=0.2)
+
+
 def test_a_latent_goes_by_the_third():
     new = complete(100, seed=1)
     filled = imputer("factor").fit(mosaic()).transform({"a": new["a"]})
