@@ -106,8 +106,8 @@ class Neighbors(Strategy):
     def draw(self, X: Modalities, rng: np.random.Generator) -> dict[str, Any]:
         """Return one of the nearest by chance; the same for several modalities where they have the same nearest.
 
-        A sample with nothing present becomes a training sample, and what that one lacks is drawn as for any other. Where
-        no donor could be compared, all are equally near.
+        A sample with nothing present becomes a training sample, and what that one lacks is drawn as for any other.
+        Where no donor could be compared, all are equally near.
         """
         chance, by_chance = rng.random((2, len(X)))
         nobody = np.flatnonzero(~X.present.any(axis=1))
