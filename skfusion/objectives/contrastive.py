@@ -170,6 +170,11 @@ def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, *, direction: str 
     The mean cross-entropy of finding each partner among all rows by the cosine over `temperature`: of b by a ("one"),
     or of both ways their "mean" or their "sum".
     """
+    if a.shape != b.shape:
+        raise ValueError(
+            f"a is {tuple(a.shape)} and b {tuple(b.shape)}; due are partners in the same rows and embeddings of one "
+            "width, to which a linear map of each brings them."
+        )
     logits = F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T / temperature  # (B, B)
     found = nce(logits).mean()
     if direction == "one":

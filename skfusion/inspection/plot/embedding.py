@@ -121,7 +121,8 @@ class EmbeddingDisplay:
             Where a head is unknown or no sample has what it needs, or lengths differ.
         """
         optional("matplotlib.pyplot")
-        present, embeddings = {}, {}
+        embeddings = {}
+        present: dict[str, Any] = {}
         if isinstance(estimator, FrozenEstimator):
             estimator = estimator.estimator
         if isinstance(estimator, FusionEstimator):
@@ -140,7 +141,7 @@ class EmbeddingDisplay:
             embeddings["transform"] = np.asarray(estimator.transform(X), dtype=float)
         has_any = np.any(list(present.values()), axis=0) if present else np.True_
         for head, embedding in embeddings.items():
-            there = np.broadcast_to(present[head] if head in present else has_any, len(embedding))
+            there = np.broadcast_to(present.get(head, has_any), len(embedding))
             embeddings[head] = np.where(there[:, None], embedding, np.nan)
         return cls.from_embeddings(embeddings, labels, reducer=reducer, ax=ax, **options)
 
