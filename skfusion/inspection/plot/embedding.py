@@ -139,7 +139,7 @@ class EmbeddingDisplay:
             )
         else:
             embeddings["transform"] = np.asarray(estimator.transform(X), dtype=float)
-        has_any = np.any(list(present.values()), axis=0) if present else np.True_
+        has_any: Any = np.any(list(present.values()), axis=0) if present else np.True_
         for head, embedding in embeddings.items():
             there = np.broadcast_to(present.get(head, has_any), len(embedding))
             embeddings[head] = np.where(there[:, None], embedding, np.nan)
