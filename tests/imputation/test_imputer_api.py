@@ -287,6 +287,24 @@ class Odd(Generative):
         return noise(table, table.shape[1]) / 10
 
 
+@pytest.mark.parametrize("name", ["vae", "gan", "diffusion"])
+def test_all_that_samples_lack_is_filled_as_each_by_itself(name, monkeypatch):
+    new = {key: np.r_[values, np.full((1, values.shape[1]), np.nan)] for key, values in NEW.items()}
+    found = fitted(name).transform(new)
+    monkeypatch.delattr(Generative, "fill_all")
+    due = fitted(name).transform(new)
+    for key in new:
+        np.testing.assert_allclose(found[key], due[key], rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_runs_once_for_all_that_samples_lack(monkeypatch):
+    calls = []
+    generate = Odd._generate
+    monkeypatch.setattr(Odd, "_generate", lambda self, *given: calls.append(1) or generate(self, *given))
+    ModalityImputer(Odd(4), device="cpu", random_state=0).fit(TRAIN).transform(NEW)
+    assert len(calls) == 4
+
+
 @pytest.mark.parametrize(("n_draws", "cancels"), [(1, False), (2, True), (3, False), (4, True)])
 def test_noise_comes_with_its_negative(n_draws, cancels):
     filled = ModalityImputer(Odd(n_draws), device="cpu", random_state=0).fit(TRAIN).transform({"a": NEW["a"]})["b"]
