@@ -1,6 +1,5 @@
 """Targets and weights: checked, encoded, and rows that cannot be learnt from left out."""
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import has_fit_parameter
 
 from skfusion._compat import check_sample_weight
+from skfusion._warn import warn
 from skfusion.modalities import Modalities, align
 
 
@@ -80,11 +80,7 @@ def drop_empty(X: Modalities, keep: Any) -> Any:
     if empty.any():
         if not (keep & ~empty).any():
             raise ValueError(f"no sample of X has any of the modalities {X.names}; there is nothing to learn from.")
-        warnings.warn(
-            f"{int(empty.sum())} of {len(X)} samples have no modality present; they are left out of training.",
-            UserWarning,
-            stacklevel=4,
-        )
+        warn(f"{int(empty.sum())} of {len(X)} samples have no modality present; they are left out of training.")
     return keep & ~empty
 
 

@@ -1,6 +1,5 @@
 """Prediction sets that know what was missing: split-conformal wrappers, calibrated by missing pattern."""
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from skfusion._calibration import (
 from skfusion._coins import flip_coins
 from skfusion._compat import HasMethods, integer, options, real
 from skfusion._targets import class_prior, fit_with, training_set
+from skfusion._warn import warn
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.patterns import find_patterns, name_pattern
 from skfusion.select import FusionClassifier, FusionRegressor, _inner
@@ -167,12 +167,10 @@ class _PatternConformal(FusionEstimator):
         patterns, which = find_patterns(X.present)
         pools = [self._pools.get(pattern.tobytes()) or self._pool(pattern) for pattern in patterns]
         if any(np.isinf(pool.threshold.score) for pool in pools):
-            warnings.warn(
+            warn(
                 f"{len(self.calibration_indices_)} calibration samples are too few for confidence={self.confidence}, "
                 f"which needs {least_samples(self.confidence)}; nothing is ruled out. Fit on more samples, or lower "
-                "confidence.",
-                UserWarning,
-                stacklevel=3,
+                "confidence."
             )
         new = {
             self._spell(pattern): pool
@@ -181,12 +179,10 @@ class _PatternConformal(FusionEstimator):
         }
         if new:
             borrowed = sorted({self._spell(other) for pool in new.values() for other in pool.others})
-            warnings.warn(
+            warn(
                 f"no sample of fit had just the modalities of {list(new)}; these are calibrated on {borrowed}, which "
                 "tell more or less than they do, so that coverage may be another. Fit with such samples"
-                + ("." if self.pooling == "subset" else ", or use pooling='subset'."),
-                UserWarning,
-                stacklevel=3,
+                + ("." if self.pooling == "subset" else ", or use pooling='subset'.")
             )
         found = np.array([pool.threshold for pool in pools])[which]
         return found[:, 0], found[:, 1]

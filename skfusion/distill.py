@@ -161,8 +161,8 @@ class FusionDistiller(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         Raises
         ------
         ValueError
-            Where the input is not as due (it names the modality), the teacher lacks a class or what `method` needs, or
-            no sample has a label.
+            Where the input is not as due (it names the modality), the teacher lacks a class, a modality of the student
+            or what `method` needs, or no sample has a label.
         """
         if self.unlabeled is not None and pd.isna(self.unlabeled):
             raise ValueError(
@@ -181,6 +181,7 @@ class FusionDistiller(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         if len(self.classes_) > 1:
             self._require_able(teacher)
             self.teacher_ = _fitted(teacher, _taken(data, labelled))
+            self._require_seen(data.X.names if student.modalities is None else list(student.modalities))
             if self.method != "intermediate":
                 predictions = self._responses(teacher, data, labelled, codes, (X, y, groups))
             if self.method != "response":
@@ -230,6 +231,16 @@ class FusionDistiller(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             raise ValueError(
                 f"method is {self.method!r}, but the teacher {teacher!r} has no {lacking[0]}; due is one that has, "
                 "or another method."
+            )
+
+    def _require_seen(self, names: list[str]) -> None:
+        """Raise where the student asks for modalities that the teacher does not know, as far as it tells."""
+        seen = list(getattr(self.teacher_, "modality_names_in_", names))
+        unseen = [name for name in names if name not in seen]
+        if unseen:
+            raise ValueError(
+                f"the student asks for the modalities {unseen}, which the teacher never saw; it knows {seen}. Set "
+                "student_modalities to some of these, or let the teacher see more."
             )
 
     def _responses(self, teacher: Any, data: TrainingSet, labelled: Any, codes: Any, given: Any) -> Any:

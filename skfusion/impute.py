@@ -213,8 +213,14 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         """
         check_is_fitted(self)
         known = self._known(X)
-        filled = self._complete(known, lambda name, rows: self.strategy_.fill(known[rows], name))
-        return self._formed(X, filled)
+        if hasattr(self.strategy_, "fill_all"):
+            fill = self._from_tables(known, self.strategy_.fill_all)
+        else:
+
+            def fill(name: str, rows: Any) -> Any:
+                return self.strategy_.fill(known[rows], name)
+
+        return self._formed(X, self._complete(known, fill))
 
     @available_if(_can("draw"))
     def sample(self, X: Any, n_samples: int = 1) -> list[Any]:
@@ -242,15 +248,19 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         if not isinstance(n_samples, Integral) or n_samples < least:
             raise ValueError(f"n_samples is {n_samples!r}; due is a whole number from {least} on.")
         rng = np.random.default_rng(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        for _ in range(n_samples):
+            yield self._from_tables(known, lambda some: self.strategy_.draw(some, rng))
+
+    def _from_tables(self, known: Modalities, make: Callable[[Modalities], dict[str, Any]]) -> Fill:
+        """Return what fills from the tables that `make` makes of the samples that lack a modality."""
         lacking = ~known.present.all(axis=1)
         place, some = np.cumsum(lacking) - 1, known[np.flatnonzero(lacking)]
-        for _ in range(n_samples):
-            tables = self.strategy_.draw(some, rng) if len(some) else {}
+        tables = make(some) if len(some) else {}
 
-            def fill(name: str, rows: Any, tables: Any = tables) -> Any:
-                return tables[name][place[rows]] if name in tables else self.strategy_.fill(known[rows], name)
+        def fill(name: str, rows: Any) -> Any:
+            return tables[name][place[rows]] if name in tables else self.strategy_.fill(known[rows], name)
 
-            yield fill
+        return fill
 
     def uncertainty(self, X: Any, n_samples: int = 20) -> dict[str, Any]:
         """Return the standard deviation of what is filled.

@@ -1,7 +1,6 @@
 """Late fusion: each modality has estimators of its own, and their out-of-fold predictions are stacked."""
 
 import numbers
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,6 +30,7 @@ from skfusion._stacking import (
     fit_branch,
 )
 from skfusion._targets import class_prior, fit_with, takes, training_set
+from skfusion._warn import warn
 from skfusion.early import EarlyFusionTransformer
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.kinds import take
@@ -162,9 +162,7 @@ class _LateFusion(FusionEstimator):
     def _check_weights_known(self, bases: list[Base], weights: Any) -> None:
         unknown = sorted({base.key for base in bases if not takes(base.estimator, "sample_weight")})
         if weights is not None and unknown:
-            warnings.warn(
-                f"sample_weight is not known to {unknown}, which are fitted without.", UserWarning, stacklevel=4
-            )
+            warn(f"sample_weight is not known to {unknown}, which are fitted without.")
 
     # the final estimator
 

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import warnings
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,6 +17,7 @@ from skfusion._network import NetworkEstimator, batch_size
 from skfusion._rehearsal import Stored, carry_projections, nearest_to_centres
 from skfusion._retrieval import most_similar
 from skfusion._targets import drop_empty
+from skfusion._warn import warn
 from skfusion.modalities import Modalities, check_modalities
 
 _MIN_SAMPLES_TO_HOLD_OUT = 50
@@ -501,7 +501,7 @@ class MultimodalPretrainer(NetworkEstimator):
         # Those that are told which samples they are for may well be for none of these.
         left = [name for name in left if getattr(self.objectives_[name], "when", "any") == "any"]
         if left:
-            warnings.warn(message.format(left), UserWarning, stacklevel=4)
+            warn(message.format(left))
         self._seen_last = [name for name, there in zip(X.names, X.present.T) if there.any()]
 
     def _warn_of_few(self, X: Modalities) -> None:
@@ -524,7 +524,7 @@ class MultimodalPretrainer(NetworkEstimator):
             return
         enough = several.sum() >= _FEW_TO_CONTRAST
         advice = "Use a larger batch_size." if enough else f"Choose objectives for what there is: {_INSTEAD}."
-        warnings.warn(f"{what}. {advice}", UserWarning, stacklevel=5)
+        warn(f"{what}. {advice}")
 
     @property
     def objectives_(self) -> dict[str, Any]:

@@ -241,6 +241,14 @@ def test_rehearsal_is_told_in_the_history_and_leaves_no_teacher_behind(after_two
     assert after_two.stored_.present.tolist() == [[True, False]] * 10 + [[False, True]] * 10
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_teacher_computes_in_the_precision_of_the_training(precision):
+    options = {**SMALL, "dropout_rate": 0.0, "lr": 1e-9, "precision": precision, "rehearsal": 0.2}
+    pretrainer = MultimodalPretrainer(["reconstruction"], **options).partial_fit({"a": A}).partial_fit({"a": A})
+    # A network that hardly moves is its teacher, unless they round in another way.
+    assert pretrainer.history_[-1]["train_loss_of_rehearsal"] < 1e-12
+
+
 def test_the_weight_of_rehearsal_holds_features():
     moved = {}
     for weight in (0.0, 100.0):

@@ -231,6 +231,13 @@ def test_a_grid_over_the_temperature_runs_in_two_processes():
     assert grid.fit(Modalities(X), y).best_estimator_.predict(X).shape == (60,)
 
 
+def test_a_frozen_teacher_that_knows_less_than_the_student_shall_see_raises():
+    X, y = privileged(30, 0)
+    teacher = FrozenEstimator(student().fit({"dear": X["dear"]}, y))
+    with pytest.raises(ValueError, match=r"\['cheap'\], which the teacher never saw"):
+        distiller(teacher).fit(X, y)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -243,6 +250,11 @@ def test_a_grid_over_the_temperature_runs_in_two_processes():
         ),
         ({"learner": JointFusionRegressor()}, TypeError, "due is a JointFusionClassifier"),
         ({"student_modalities": ["blood"]}, ValueError, r"student shall see the modalities \['blood'\]; due are some"),
+        (
+            {"teacher": JointFusionClassifier(modalities=["dear"], **SMALL)},
+            ValueError,
+            r"asks for the modalities \['cheap'\], which the teacher never saw; it knows \['dear'\]",
+        ),
         ({"unlabeled": "?"}, ValueError, "y is '\\?', that is unlabeled, for every sample"),
         ({"alpha": 2.0}, ValueError, "alpha"),
         ({"unlabeled": np.nan}, ValueError, "unlabeled is nan, which y may not hold; mark samples"),

@@ -1,5 +1,6 @@
 """Pretraining on CUDA: every objective, stages, hand-over and distillation."""
 
+import matplotlib.pyplot
 import numpy as np
 import pytest
 import torch
@@ -7,6 +8,7 @@ from sklearn.frozen import FrozenEstimator
 
 from skfusion import FusionDistiller, JointFusionClassifier, Modalities, MultimodalPretrainer
 from skfusion._build import resolve
+from skfusion.inspection import EmbeddingDisplay
 from skfusion.objectives import OBJECTIVES
 
 pytestmark = [
@@ -56,6 +58,14 @@ def test_a_new_modality_joins_and_the_old_ones_are_rehearsed():
     assert {p.device.type for p in pretrainer.network_.parameters()} == {"cuda"}
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_teacher_computes_in_the_precision_of_the_training(precision):
+    X, _ = data()
+    options = {**NET, "dropout_rate": 0.0, "lr": 1e-9, "precision": precision, "rehearsal": 0.2}
+    pretrainer = MultimodalPretrainer(["reconstruction"], **options).partial_fit(X).partial_fit(X)
+    assert pretrainer.history_[-1]["train_loss_of_rehearsal"] < 1e-6
+
+
 @pytest.mark.parametrize("freeze", [False, True, "encoders"])
 def test_a_joint_network_goes_on_from_it(freeze):
     X, y = data()
@@ -71,6 +81,18 @@ def test_a_student_learns_from_a_teacher():
     student = JointFusionClassifier(**NET)
     distiller = FusionDistiller(JointFusionClassifier(**NET), student, student_modalities=["labs"], method="both")
     assert np.isfinite(distiller.fit(X, y).predict_proba(X.select(["labs"]))).all()
+
+
+def test_its_embeddings_are_drawn():
+    X, y = data()
+    display = EmbeddingDisplay.from_estimator(MultimodalPretrainer(**NET).fit(X), X, y)
+    assert {head: int(np.isnan(xy[:, 0]).sum()) for head, xy in display.coordinates.items()} == {
+        "labs": 0,
+        "ecg": 0,
+        "genes": 30,
+        "fusion": 0,
+    }
+    matplotlib.pyplot.close(display.figure_)
 
 
 def test_partners_are_found():

@@ -544,3 +544,11 @@ class LooksLikeOne:
 def test_parameters_that_make_no_sense_raise(params, message):
     with pytest.raises(ValueError, match=message):
         ModalityImputer(**params).fit(tables())
+
+
+def test_a_warning_names_the_line_that_called_scikit_learn():
+    pipeline = make_pipeline(ModalityImputer("mean"), "passthrough")
+    X = {"a": np.r_[np.ones((3, 2)), np.full((1, 2), np.nan)]}
+    with pytest.warns(UserWarning, match="1 of 4 samples have no modality present") as caught:
+        pipeline.fit_transform(Modalities(X))
+    assert [warning.filename for warning in caught] == [__file__]

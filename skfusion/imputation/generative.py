@@ -32,7 +32,7 @@ class Generative(Strategy):
     """Base of strategies that draw missing modalities from a network's conditional distribution.
 
     A subclass trains `network_` in `_train` and draws tables in `_generate`. What is filled is the mean of `n_draws`
-    draws, unless `_mean` knows better.
+    draws, unless `_means` knows better.
     """
 
     n_components: int | None
@@ -51,6 +51,7 @@ class Generative(Strategy):
         if len(names) < 2 or several.sum() < 2:
             # Nothing was ever seen together with anything else: there is nothing to condition on.
             self.network_ = None
+            self.tables_ = {name: table[there] for name, table, there in zip(names, tables, present.T)}
             return self
         with seeded(self.seed_, self.device_):
             self.layout_ = Layout([table.shape[1] for table in tables], self.device_)
@@ -123,24 +124,38 @@ class Generative(Strategy):
         out = np.tile(self.targets_.means[name], (len(X), 1))
         rows = np.flatnonzero(X.present[:, np.array(X.names) != name].any(axis=1))
         if self.network_ is not None and len(rows):
-            out[rows] = self.targets_.decode(name, self._mean(X[rows], name))
+            out[rows] = self.targets_.decode(name, self._means(X[rows], name)[list(self.targets_.codes_).index(name)])
         return out
 
-    def _mean(self, X: Modalities, name: str) -> Any:
-        m = list(self.targets_.codes_).index(name)
+    def fill_all(self, X: Modalities) -> dict[str, Any]:
+        """Return what `fill` does for each modality that a sample lacks, in one go; elsewhere anything."""
+        out = {name: np.tile(mean, (len(X), 1)) for name, mean in self.targets_.means.items()}
+        rows = np.flatnonzero(X.present.any(axis=1))
+        if self.network_ is not None and len(rows):
+            for name, table in zip(out, self._means(X[rows], None)):
+                out[name][rows] = self.targets_.decode(name, table)
+        return out
+
+    def _means(self, X: Modalities, hidden: str | None) -> list[Any]:
+        """Return the conditional means given everything but `hidden`, as tables by modality."""
         # Noise and its negative, the same for all samples: what is filled depends on a sample alone, and what is odd
         # in the noise cancels out.
         pairs = (
-            self._draw_tables(X, name, self.seed_ + pair, partial(shared_noise, sign=sign))[m]
+            self._draw_tables(X, hidden, self.seed_ + pair, partial(shared_noise, sign=sign))
             for pair in range((self.n_draws + 1) // 2)
             for sign in (1, -1)
         )
-        return np.mean(list(islice(pairs, self.n_draws)), axis=0)
+        return [np.mean(of_one, axis=0) for of_one in zip(*islice(pairs, self.n_draws))]
 
     def draw(self, X: Modalities, rng: np.random.Generator) -> dict[str, Any]:
-        """Return a joint draw of all numeric modalities, given those present."""
+        """Return a joint draw of all numeric modalities, given those present.
+
+        Those with nothing present are drawn as well: of some training samples everything was hidden, or the latent has
+        a prior. Where nothing was seen together, each modality is that of a training sample.
+        """
         if self.network_ is None:
-            return {name: self.fill(X, name) for name in self.targets_.codes_}
+            rows = {name: rng.integers(len(table), size=len(X)) for name, table in self.tables_.items()}
+            return {name: self.targets_.decode(name, table[rows[name]]) for name, table in self.tables_.items()}
         seed = int(rng.integers(np.iinfo(np.int32).max))
         tables = self._draw_tables(X, None, seed, own_noise)
         return {name: self.targets_.decode(name, table) for name, table in zip(self.targets_.codes_, tables)}

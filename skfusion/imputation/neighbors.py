@@ -104,9 +104,35 @@ class Neighbors(Strategy):
         return np.sqrt(out)
 
     def draw(self, X: Modalities, rng: np.random.Generator) -> dict[str, Any]:
-        """Return one of the nearest by chance; the same for several modalities where they have the same nearest."""
-        chance = rng.random(len(X))
-        return {name: self._pick(X, name, chance) for name in self.values_}
+        """Return one of the nearest by chance; the same for several modalities where they have the same nearest.
+
+        A sample with nothing present becomes a training sample, and what that one lacks is drawn as for any other.
+        Where no donor could be compared, all are equally near.
+        """
+        chance, by_chance = rng.random((2, len(X)))
+        nobody = np.flatnonzero(~X.present.any(axis=1))
+        rows = rng.integers(len(self.X_), size=len(nobody))
+        models = self.X_[rows]
+        drawn = {}
+        for name in self.values_:
+            donors = self._donors(name)
+            chosen = self._chosen(X, name, chance, by_chance)
+            if len(nobody):
+                whole = models.present[:, models.names.index(name)]
+                others = self._chosen(models, name, chance[nobody], by_chance[nobody])
+                chosen[nobody] = np.where(whole, np.searchsorted(donors, rows), others)
+            drawn[name] = self.values_[name][chosen]
+        return drawn
+
+    def _chosen(self, X: Modalities, name: str, chance: Any, by_chance: Any) -> Any:
+        """Return the position among the donors of the neighbour that `chance` falls upon, (n_samples,).
+
+        Where none could be compared, `by_chance` falls upon any donor; both go from 0 to 1.
+        """
+        nearest, known = self._nearest(X, name, self.n_neighbors)
+        count, n_donors = known.sum(axis=1), len(self._donors(name))
+        near = nearest[np.arange(len(X)), (chance * count).astype(np.intp)]
+        return np.where(count > 0, near, (by_chance * n_donors).astype(np.intp))
 
     def _pick(self, X: Modalities, name: str, chance: Any) -> Any:
         """Return the neighbour that `chance` (n_samples,), from 0 to 1, falls upon."""

@@ -24,6 +24,9 @@ class Strategy(FusionEstimator):
     some sample; later a sample may have nothing, and gets the training means. What lies in a missing slot is to have no
     say. Numeric modalities travel as flat tables (n_samples, n_values).
 
+    One that fills all modalities at the cost of one has ``fill_all(X)``, which returns a dict of all numeric
+    modalities: what `fill` gives for those that a sample lacks, and anything for the others.
+
     A strategy that is a distribution has as well ``draw(X, rng)``, which returns a dict of all numeric modalities, one
     joint draw a sample, (n_samples, n_values) each. One that knows its error has ``spread(X, name)``, the standard
     deviation of what it fills, (n_samples, n_values), and where it has that without the table,

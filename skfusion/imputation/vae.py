@@ -92,9 +92,9 @@ class VAE(Generative):
     def _generate(self, table: Any, given: Any, noise: Noise) -> Any:
         return self.network_.draw(table, given, noise)
 
-    def _mean(self, X: Any, name: str) -> Any:
+    def _means(self, X: Any, hidden: str | None) -> list[Any]:
         import torch
 
         with torch.no_grad():
-            mean = self.network_.mean(*self._given(X, name)).clamp(*self.range_).cpu().double()
-        return self.layout_.split(mean)[list(self.targets_.codes_).index(name)].numpy()
+            mean = self.network_.mean(*self._given(X, hidden)).clamp(*self.range_).cpu().double()
+        return [part.numpy() for part in self.layout_.split(mean)]

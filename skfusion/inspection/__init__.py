@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "AttentionMaskDisplay": "skfusion.inspection.plot.masks:AttentionMaskDisplay",
+        "EmbeddingDisplay": "skfusion.inspection.plot.embedding:EmbeddingDisplay",
         "FusionComparisonDisplay": "skfusion.inspection.plot.comparison:FusionComparisonDisplay",
         "MissingModalityDisplay": "skfusion.inspection.plot.missing:MissingModalityDisplay",
         "MissingPatternDisplay": "skfusion.inspection.plot.patterns:MissingPatternDisplay",

@@ -1,6 +1,5 @@
 """The one front door: whatever a user hands to an estimator becomes a checked Modalities here, and only here."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from skfusion._warn import warn as say
 from skfusion.modalities import align, kinds
 from skfusion.modalities.anndata import read_anndata, read_mudata
 from skfusion.modalities.backed import in_memory
@@ -216,11 +216,9 @@ def _check_values(X: Modalities, *, warn: bool) -> None:
         if missing:
             counts[name] = missing
     if counts and warn:
-        warnings.warn(
+        say(
             f"single values are missing (NaN) inside rows that are present, {counts} by modality; each is filled with "
-            "its column's training mean. Impute beforehand to choose otherwise.",
-            UserWarning,
-            stacklevel=5,
+            "its column's training mean. Impute beforehand to choose otherwise."
         )
 
 

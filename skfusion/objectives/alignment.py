@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +14,14 @@ from skfusion.fusion.optimal_transport import precise, sinkhorn
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.checks import require_above_0, require_one_of, require_whole_numbers
 from skfusion.objectives.context import Context, Part, Setting
+from skfusion.objectives.objective import Objective
 from skfusion.objectives.pairs import checked_pairs, mean_over_pairs, several
 from skfusion.objectives.transport import exact_plan
 
 _METHODS = ("sinkhorn", "exact")
 
 
-class Alignment(nn.Module):
+class Alignment(Objective):
     r"""Cost of moving the tokens of one modality of a sample to those of another [1]_.
 
     That is :math:`\langle P, C \rangle` with :math:`C = 1 - \cos` of what a linear map a modality makes of the tokens
@@ -84,6 +86,10 @@ class Alignment(nn.Module):
         require_whole_numbers("Alignment", or_none=True, n_projection=n_projection)
         self.method, self.epsilon, self.n_iter, self.margin = method, epsilon, n_iter, margin
         self.given, self.n_projection = pairs, n_projection
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments; the pairs as they were given."""
+        return {**super().arguments(), "pairs": self.given}
 
     def prepare(self, setting: Setting) -> None:
         """Build a projection of each modality's tokens."""

@@ -12,13 +12,14 @@ from skfusion.encoders.batch import Batch
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.checks import require_at_least_0, require_whole_numbers
 from skfusion.objectives.context import Context, Part, Setting
+from skfusion.objectives.objective import Objective
 from skfusion.objectives.pairs import several
 
 _TINY = 1e-12
 """Added to all variances: embeddings that are all equal have none."""
 
 
-class CCA(nn.Module):
+class CCA(Objective):
     r"""Minus the canonical correlations of each two modalities' embeddings, added up [1]_.
 
     That is the trace norm of :math:`S_{aa}^{-1/2} S_{ab} S_{bb}^{-1/2}`, with covariances S over the samples of a batch

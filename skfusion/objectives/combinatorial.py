@@ -6,13 +6,14 @@ from itertools import combinations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from skfusion.encoders.batch import Batch
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.checks import require_above_0, require_at_least_0, require_one_of
 from skfusion.objectives.context import Context, Part, Setting
 from skfusion.objectives.contrastive import nce
+from skfusion.objectives.objective import Objective
 from skfusion.objectives.pairs import mean_over_pairs, several
 
 _VARIANTS = ("norm_softmax", "mms")
@@ -23,7 +24,7 @@ _DUE = "due are pairs of subsets that share no modality, of one modality each or
 Pair = frozenset[frozenset[str]]
 
 
-class Combinatorial(nn.Module):
+class Combinatorial(Objective):
     r"""Contrast between the embeddings of subsets of the modalities: one and one, and one and two [1]_.
 
     With the weights :math:`w` of all pairs of subsets that share no modality, it is :math:`\sum_w w L / \sum_w w`, and

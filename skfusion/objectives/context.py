@@ -1,5 +1,6 @@
 """What an objective may look at beside the outputs of its views."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -52,6 +53,8 @@ class Context:
         A frozen network to learn from.
     supervised : Supervised or None
         The supervised objective, whose `each` is the loss of a sample.
+    run : callable
+        ``run(network, batch)`` is the output of any network in the precision of the training.
     """
 
     network: Any
@@ -62,6 +65,7 @@ class Context:
     epoch: int = 0
     teacher: Any = None
     supervised: Any = None
+    run: Callable[[Any, Any], Any] = lambda network, batch: network(batch)
 
 
 class Part(NamedTuple):

@@ -11,6 +11,7 @@ from skfusion.encoders.batch import Batch, all_true
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.checks import require_above_0, require_one_of, require_whole_numbers
 from skfusion.objectives.context import Context, Part, Setting
+from skfusion.objectives.objective import Objective
 from skfusion.objectives.pairs import mean_over_pairs, several
 
 _LARGEST_SCALE = 100.0
@@ -18,7 +19,7 @@ _LARGEST_SCALE = 100.0
 _DIRECTIONS = ("mean", "sum", "one")
 
 
-class Contrastive(nn.Module):
+class Contrastive(Objective):
     r"""InfoNCE between the embeddings of each two modalities, and of each modality and the fusion [1]_.
 
     Embeddings go through a linear map a head, and are compared by their cosine. A sample's partner is its own embedding
@@ -78,6 +79,7 @@ class Contrastive(nn.Module):
         require_one_of("Contrastive", _DIRECTIONS, direction=direction)
         require_whole_numbers("Contrastive", or_none=True, n_projection=n_projection)
         require_whole_numbers("Contrastive", least=0, n_memory=n_memory)
+        self.temperature, self.learn_temperature = temperature, learn_temperature
         self.direction, self.with_fusion = direction, with_fusion
         self.n_projection, self.n_memory = n_projection, n_memory
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
@@ -168,6 +170,11 @@ def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, *, direction: str 
     The mean cross-entropy of finding each partner among all rows by the cosine over `temperature`: of b by a ("one"),
     or of both ways their "mean" or their "sum".
     """
+    if a.shape != b.shape:
+        raise ValueError(
+            f"a is {tuple(a.shape)} and b {tuple(b.shape)}; due are partners in the same rows and embeddings of one "
+            "width, to which a linear map of each brings them."
+        )
     logits = F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T / temperature  # (B, B)
     found = nce(logits).mean()
     if direction == "one":

@@ -9,10 +9,11 @@ from skfusion.encoders.batch import Batch
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.checks import require_whole_numbers
 from skfusion.objectives.context import Context, Part, Setting, mean_of
+from skfusion.objectives.objective import Objective
 from skfusion.objectives.pairs import several
 
 
-class Conversion(nn.Module):
+class Conversion(Objective):
     r"""Squared error of each modality's embedding as predicted from that of each other [1]_.
 
     With :math:`h_b` held fixed, it is :math:`\sum_{a \neq b} \| C_{ab}(h_a) - h_b \|^2 / D_b`, each a mean over the

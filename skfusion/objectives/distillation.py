@@ -9,12 +9,13 @@ from skfusion.encoders.batch import Batch
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.checks import require_above_0, require_at_least_0
 from skfusion.objectives.context import Context, Part, Setting, mean_of
+from skfusion.objectives.objective import Objective
 
 _LEAST = 1e-7
 """Probability below which a teacher is no surer; the logarithm of 0 is none."""
 
 
-class Distillation(nn.Module):
+class Distillation(Objective):
     r"""Learn what a teacher has answered [1]_, and how it embeds [2]_.
 
     With logits :math:`z` and :math:`p^T = \mathrm{softmax}(z / T)`, that is

@@ -11,13 +11,14 @@ from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.checks import WHEN, chosen, require_one_of, require_whole_numbers
 from skfusion.objectives.context import Context, Part, Setting, concerned, mean_of, source_of_draws
 from skfusion.objectives.masked_modality import MaskedModality, Task
+from skfusion.objectives.objective import Objective
 from skfusion.objectives.positions import hide
 from skfusion.objectives.probe import probe
 
 _LIKELIHOODS = ("squared", "categorical", "nb")
 
 
-class _Masking(nn.Module):
+class _Masking(Objective):
     """What both kinds of masked modelling share; they differ in views, in what they predict from, and for whom."""
 
     label: str

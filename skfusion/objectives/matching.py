@@ -10,9 +10,10 @@ from skfusion.encoders.batch import Batch, ModalityBatch
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.checks import WHEN, chosen, require_one_of, require_whole_numbers
 from skfusion.objectives.context import Context, Part, Setting, concerned, mean_of, source_of_draws
+from skfusion.objectives.objective import Objective
 
 
-class Matching(nn.Module):
+class Matching(Objective):
     """Tell from the fused embedding whether one of a sample's modalities was swapped for another sample's [1]_.
 
     In a view of its own, half of the samples that have several modalities get the values of one of them, chosen at

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import permutations
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +12,12 @@ from skfusion.encoders.batch import Batch, Tokens
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.checks import require_above_0, require_whole_numbers
 from skfusion.objectives.context import Context, Part, Setting
+from skfusion.objectives.objective import Objective
 from skfusion.objectives.pairs import checked_pairs, mean_over_pairs, several
 from skfusion.objectives.probe import count_tokens
 
 
-class MILNCE(nn.Module):
+class MILNCE(Objective):
     r"""Contrast of a modality's embedding with the bag of another's tokens [1]_, [2]_.
 
     With the cosines :math:`s` of what linear maps make of the embedding and of the tokens, and the sample's own tokens
@@ -70,6 +72,10 @@ class MILNCE(nn.Module):
         require_above_0("MILNCE", temperature=temperature)
         require_whole_numbers("MILNCE", or_none=True, n_projection=n_projection)
         self.given, self.temperature, self.n_projection = pairs, temperature, n_projection
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments; the pairs as they were given."""
+        return {**super().arguments(), "pairs": self.given}
 
     def prepare(self, setting: Setting) -> None:
         """Choose the pairs, and build a projection for each embedding and for the tokens of each modality."""

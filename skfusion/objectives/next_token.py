@@ -16,11 +16,12 @@ from skfusion.objectives.context import Context, Part, Setting, concerned, mean_
 from skfusion.objectives.decode import is_symbol, symbol_error
 from skfusion.objectives.masked import require_likelihoods
 from skfusion.objectives.masked_modality import require_kind
+from skfusion.objectives.objective import Objective
 
 _LIKELIHOODS = ("squared", "categorical")
 
 
-class NextToken(nn.Module):
+class NextToken(Objective):
     r"""Predict each step of a sequence from those before it, given what the other modalities say of the sample [1]_.
 
     That is :math:`-\log p(x_t \mid x_{<t}, h)`, the mean over the real steps of a sample. The condition h is the fused

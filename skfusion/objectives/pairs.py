@@ -12,7 +12,8 @@ def several(who: str, names: list[str]) -> list[str]:
     """Return the names of modalities, of which `who` needs two or more."""
     if len(names) < 2:
         raise ValueError(
-            f"{who} learns from pairs of modalities, and there is only {names[0]!r}; pretrain with 'reconstruction'."
+            f"{who} learns from pairs of modalities, and there is only {names[0]!r}; give samples of two or more, "
+            "or pretrain with 'reconstruction'."
         )
     return names
 

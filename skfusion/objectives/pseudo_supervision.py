@@ -10,9 +10,10 @@ from skfusion.encoders.batch import Batch, masked_mean
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.checks import require_at_least_0
 from skfusion.objectives.context import Context, Setting, mean_of
+from skfusion.objectives.objective import Objective
 
 
-class PseudoSupervision(nn.Module):
+class PseudoSupervision(Objective):
     r"""Teach a fusion's second embedding what each modality predicts by itself, averaged over epochs [1]_.
 
     For a sample y it is λ times the mean over the modalities m that are present of KL(p_m || softmax of the second

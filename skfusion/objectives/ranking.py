@@ -2,15 +2,16 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from skfusion.encoders.batch import Batch
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.checks import require_at_least_0
 from skfusion.objectives.context import Context, mean_of
+from skfusion.objectives.objective import Objective
 
 
-class Ranking(nn.Module):
+class Ranking(Objective):
     r"""Punish a sample whose loss is larger with a modality more [1]_.
 
     That is :math:`\max(0, \ell_\text{more} - \ell_\text{fewer})`. A second view of each batch lacks one modality,

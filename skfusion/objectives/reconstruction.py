@@ -8,9 +8,10 @@ from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.checks import require_whole_numbers
 from skfusion.objectives.context import Context, Part, Setting, mean_of
 from skfusion.objectives.decode import ValueDecoder, squared_error
+from skfusion.objectives.objective import Objective
 
 
-class Reconstruction(nn.Module):
+class Reconstruction(Objective):
     """Squared error of each present modality's values, as decoded from the fused embedding and from its own.
 
     The values are those that the encoders get: standardised. It is the mean over the modalities of a sample, of which

@@ -79,7 +79,7 @@ class Rehearsal(nn.Module):
         names = self.teacher.names
         known = Batch(view.modalities, view.present[:, : len(names)], draws=view.draws)
         with torch.no_grad():
-            target = self.teacher(known)
+            target = context.run(self.teacher, known)
         each = feature_error(outputs["stored"].heads, target.heads, known.present, names)  # (B,)
         return {"loss": mean_of(known.present.any(1), each)}
 

@@ -13,10 +13,11 @@ from skfusion.objectives.channels import visible_channels
 from skfusion.objectives.checks import require_at_least_0, require_whole_numbers
 from skfusion.objectives.context import Context, Part, Setting, mean_of
 from skfusion.objectives.decode import is_symbol, symbol_columns, symbol_error
+from skfusion.objectives.objective import Objective
 from skfusion.objectives.probe import count_tokens
 
 
-class TableTransfer(nn.Module):
+class TableTransfer(Objective):
     r"""A table teaches the network of an image, which predicts by itself afterwards [1]_.
 
     Each column of the table is predicted from those channels of the image that resemble it: x_r from a linear map of

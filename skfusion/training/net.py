@@ -299,7 +299,14 @@ class FusionNet(NeuralNet):
         network = self.module_
         supervised = self.criterion_[0] if self._is_supervised else None
         context = Context(
-            network, samples.target, samples.weight, samples.index, self._n_train, epoch, supervised=supervised
+            network,
+            samples.target,
+            samples.weight,
+            samples.index,
+            self._n_train,
+            epoch,
+            supervised=supervised,
+            run=self._in_precision,
         )
         whole = network.drop(samples.batch)
         found: dict[str, Tensor | Part] = {}
@@ -330,11 +337,15 @@ class FusionNet(NeuralNet):
         return {**parts, "loss": Part(total, size)}
 
     def _run(self, batch: Batch) -> FusionOutput:
-        network = self._compiled if self._compiled is not None and self.module_.training else self.module_
+        is_compiled = self._compiled is not None and self.module_.training
+        return self._in_precision(self._compiled if is_compiled else self.module_, batch)
+
+    def _in_precision(self, network: Any, batch: Batch) -> FusionOutput:
         if self.precision == "float32":
-            return network(batch)
-        with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16):
             output: FusionOutput = network(batch)
+            return output
+        with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16):
+            output = network(batch)
         return output.map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
 
     def set_lr(self, lr: float) -> None:

@@ -147,6 +147,19 @@ def test_of_two_modalities_never_seen_together_one_says_nothing_of_the_other(nam
     np.testing.assert_allclose(filled["c"], np.tile(np.nanmean(X["c"], axis=0), (5, 1)))
 
 
+@pytest.mark.parametrize("name", ["knn", "vae", "gan", "diffusion"])
+def test_draws_of_what_was_never_seen_together_are_training_samples(name):
+    X = {key: mosaic(40)[key] for key in "ac"}
+    fitted = imputer(name).fit(X)
+    (drawn,) = fitted.sample({"a": np.r_[X["a"][:1].repeat(300, axis=0), np.full((300, 4), np.nan)]})
+    nearest = np.abs(drawn["c"][:, None] - X["c"][None, 20:]).max(axis=2)
+    assert (nearest.min(axis=1) < 1e-5).all()
+    assert len(set(nearest.argmin(axis=1))) == 20
+    # How far off a mean is that nothing is known of: as far as the training samples are spread.
+    spread = fitted.uncertainty({"a": X["a"][:1]}, n_samples=300)["c"]
+    np.testing.assert_allclose(spread, [np.nanstd(X["c"], axis=0)], rtol=0.2)
+
+
 def test_a_latent_goes_by_the_third():
     new = complete(100, seed=1)
     filled = imputer("factor").fit(mosaic()).transform({"a": new["a"]})
@@ -272,6 +285,24 @@ class Odd(Generative):
 
     def _generate(self, table, given, noise):
         return noise(table, table.shape[1]) / 10
+
+
+@pytest.mark.parametrize("name", ["vae", "gan", "diffusion"])
+def test_all_that_samples_lack_is_filled_as_each_by_itself(name, monkeypatch):
+    new = {key: np.r_[values, np.full((1, values.shape[1]), np.nan)] for key, values in NEW.items()}
+    found = fitted(name).transform(new)
+    monkeypatch.delattr(Generative, "fill_all")
+    due = fitted(name).transform(new)
+    for key in new:
+        np.testing.assert_allclose(found[key], due[key], rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_runs_once_for_all_that_samples_lack(monkeypatch):
+    calls = []
+    generate = Odd._generate
+    monkeypatch.setattr(Odd, "_generate", lambda self, *given: calls.append(1) or generate(self, *given))
+    ModalityImputer(Odd(4), device="cpu", random_state=0).fit(TRAIN).transform(NEW)
+    assert len(calls) == 4
 
 
 @pytest.mark.parametrize(("n_draws", "cancels"), [(1, False), (2, True), (3, False), (4, True)])

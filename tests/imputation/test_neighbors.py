@@ -8,6 +8,7 @@ from scipy import sparse
 
 from skfusion import ModalityImputer
 from skfusion.imputation import Neighbors
+from skfusion.preprocessing import to_dense
 
 
 def nearest(k):
@@ -51,6 +52,38 @@ def test_what_one_sample_lacks_is_drawn_from_one_donor():
     b, c = ([row_of(X[name], row) for row in drawn[name]] for name in "bc")
     assert b == c
     assert len(set(b)) > 1
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_a_sample_with_nothing_is_drawn_as_a_training_sample(form):
+    X = complete(10)
+    fitted = ModalityImputer(Neighbors(4), random_state=0).fit(X | {"b": form(X["b"])})
+    (drawn,) = fitted.sample({"a": np.full((2000, 4), np.nan)})
+    a, b, c = ([row_of(X[name], row) for row in to_dense(drawn[name])] for name in "abc")
+    assert a == b == c
+    np.testing.assert_allclose(np.bincount(a) / 2000, 0.1, atol=0.03)
+    np.testing.assert_allclose(fitted.uncertainty({"a": [[np.nan] * 4]})["c"], [X["c"].std(axis=0)])
+
+
+def test_what_the_training_sample_lacks_is_that_of_a_neighbour():
+    X = complete(30)
+    X["b"][0] = np.nan
+    fitted = ModalityImputer(Neighbors(3), random_state=0).fit(X)
+    (drawn,) = fitted.sample({"a": np.full((2000, 4), np.nan)})
+    (near,) = fitted.sample({"a": np.repeat(X["a"][:1], 200, axis=0), "c": np.repeat(X["c"][:1], 200, axis=0)})
+    models = [row_of(X["a"], row) for row in drawn["a"]]
+    found = {row_of(X["b"], row) for model, row in zip(models, drawn["b"]) if model == 0}
+    assert found == {row_of(X["b"], row) for row in near["b"]}
+    assert len(found) == 3
+    assert all(row_of(X["b"], row) == model for model, row in zip(models, drawn["b"]) if model)
+
+
+def test_what_cannot_be_compared_is_drawn_from_all():
+    X = {"a": np.r_[np.arange(5.0), [np.nan] * 5][:, None], "b": np.r_[[np.nan] * 5, np.arange(5.0)][:, None]}
+    (drawn,) = ModalityImputer(Neighbors(2), random_state=0).fit(X).sample({"a": np.zeros((2000, 1))})
+    np.testing.assert_allclose(np.bincount(drawn["b"][:, 0].astype(int)) / 2000, 0.2, atol=0.04)
+    (filled,) = ModalityImputer(Neighbors(2)).fit(X).transform({"a": [[0.0]]})["b"]
+    assert filled == 2
 
 
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])

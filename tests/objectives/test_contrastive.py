@@ -209,3 +209,9 @@ def test_only_heads_that_see_the_other_modality_win_where_there_is_nothing_to_fi
 
 def test_pure_heads_find_what_is_shared():
     assert recall(fitted("zorro", with_fusion=False), linear_views(seed=1)) > 0.9
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (5, 8)])
+def test_embeddings_of_other_widths_or_numbers_raise(shape):
+    with pytest.raises(ValueError, match=f"a is .4, 8. and b .{shape[0]}, {shape[1]}.; due are partners"):
+        info_nce(torch.ones(4, 8), torch.ones(shape))

@@ -11,7 +11,7 @@ from skfusion.inspection.missing import patterns_of
 from skfusion.modalities import align
 from skfusion.modalities.ampute import as_modalities
 
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "0.35")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "0.35")
 _DOT, _NO_DOT, _STRIPE = "0.15", "0.85", "0.965"
 _CELL = 0.34  # inches a pattern, and a modality
 
@@ -189,5 +189,5 @@ def _stack(bar: Any, counts: Any, names: list[Any], base: str, bar_kw: dict[str,
     """Draw a bar for each row of `counts` (n_bars, n_classes), classes end to end."""
     ends = counts.cumsum(axis=1)
     for k, name in enumerate(names):
-        style = {"color": _COLOURS[k % len(_COLOURS)], "label": str(name), **(bar_kw or {})}
+        style = {"color": COLOURS[k % len(COLOURS)], "label": str(name), **(bar_kw or {})}
         bar(np.arange(len(counts)), counts[:, k], 0.62, **{base: ends[:, k] - counts[:, k]}, **style)
