@@ -34,7 +34,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from skfusion import LateFusionRegressor, LateFusionStacker, Modalities
-from skfusion._stacking import default_classifiers, default_regressors
+from skfusion._late_defaults import default_classifiers, default_regressors
 
 SINGLE_NAN = pytest.mark.filterwarnings("ignore:single values are missing")
 
@@ -307,13 +307,13 @@ def test_numbers_are_averaged_as_well(method):
     np.testing.assert_allclose(model.predict(new), np.average(parts, axis=0, weights=weights), rtol=1e-10)
 
 
-@pytest.mark.parametrize("method", ["mean", "weighted", "vote", "product"])
+@pytest.mark.parametrize("method", ["mean", "hill_climb", "vote", "product"])
 def test_an_average_rejects_what_gives_no_probabilities(method):
     X, y = classes()
     with pytest.raises(
         ValueError,
         match=rf"final_estimator '{method}' averages probabilities, but 'svc' of modality 'b', SVC, gives none. Wrap "
-        "it in CalibratedClassifierCV, or use a learned final_estimator",
+        "it in CalibratedClassifierCV, set calibration, or use a learned final_estimator",
     ):
         LateFusionStacker({"a": LogisticRegression(), "b": SVC()}, method).fit(X, y)
 
