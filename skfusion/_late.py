@@ -226,8 +226,8 @@ class LateFusion(FusionEstimator):
     ) -> dict[str, Any]:
         """Keep what was fitted, less who failed; return predictions out of fold (n_samples, n_columns) by estimator."""
         errors: dict[str, str] = {}
-        for _, outcome in outcomes:
-            errors = {**outcome.errors, **errors}
+        for key, text in (item for _, outcome in outcomes for item in outcome.errors.items()):
+            errors.setdefault(key, text)
         self._bases = [base for base in bases if base.key not in errors]
         self._report(bases, errors)
         kept = dict.fromkeys(fold for fold, outcome in outcomes if outcome.branches)
