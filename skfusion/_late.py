@@ -33,7 +33,7 @@ from skfusion._targets import TrainingSet, fit_with, takes, training_set
 from skfusion.early import EarlyFusionTransformer
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.kinds import take
-from skfusion.preprocessing import table_preprocessor
+from skfusion.preprocessing import present_rows, table_preprocessor
 
 
 class LateFusion(FusionEstimator):
@@ -129,7 +129,7 @@ class LateFusion(FusionEstimator):
                 continue
             rows, present = training_rows(X, name)
             if spec is None:
-                estimators = self._default_estimators(target[present], seed)
+                estimators = self._default_estimators(target[present], X.kind(name), seed)
                 behind = default_inputs(name, rows, estimators, self.scale, seed)
             else:
                 # One estimator for all modalities sees a table; one that was given for this modality, the values.
@@ -230,28 +230,28 @@ class LateFusion(FusionEstimator):
             errors.setdefault(key, text)
         self._bases = [base for base in bases if base.key not in errors]
         self._report(bases, errors)
-        kept = dict.fromkeys(fold for fold, outcome in outcomes if outcome.branches)
-        self._branches = [
-            [
-                left
-                for f, outcome in outcomes
-                if f == fold
-                for branch in outcome.branches
-                if (left := branch.less(errors))
-            ]
-            for fold in kept
-        ]
-        each = [{key: e for branch in branches for key, e in branch.named().items()} for branches in self._branches]
+        by_fold: dict[int | None, list[Branch]] = {}
+        for fold, outcome in outcomes:
+            left = (branch.less(errors) for branch in outcome.branches)
+            by_fold.setdefault(fold, []).extend(branch for branch in left if branch is not None)
+        self._branches = [branches for branches in by_fold.values() if branches]
         averaged = self.refit == "average"
+        if averaged:
+            # Whichever fold's model predicts, a single NaN is the mean of all of training.
+            rows = {
+                name: present_rows(_values(X, name), _present(X, name))
+                for name in dict.fromkeys(base.modality for base in self._bases)
+            }
+            self._branches = [[one.filled_by(rows[one.modality]) for one in fold] for fold in self._branches]
+        each = [{key: e for branch in branches for key, e in branch.named().items()} for branches in self._branches]
         self.estimators_ = {b.key: [one[b.key] for one in each] if averaged else each[0][b.key] for b in self._bases}
         predictions = {}
         for base in self._bases:
             there = _present(X, base.modality)
             parts = [
-                (test[there[test]], outcome.predictions[base.key])
+                (splits[fold][1][there[splits[fold][1]]], outcome.predictions[base.key])
                 for fold, outcome in outcomes
                 if fold is not None and base.key in outcome.predictions
-                for test in [splits[fold][1]]
             ]
             predictions[base.key] = mean_out_of_fold(parts, len(X), base.n_columns)
         return predictions

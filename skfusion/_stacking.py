@@ -126,6 +126,11 @@ class Branch:
         left = tuple(base for base in self.bases if base.key not in keys)
         return replace(self, bases=left) if left else None
 
+    def filled_by(self, rows: Any) -> "Branch":
+        """Return the branch with single NaN filled by the means of `rows`, where its estimators need that."""
+        bases = (base if base.fill is None else replace(base, fill=MeanFill().fit(rows)) for base in self.bases)
+        return self if self.prepare is not None else replace(self, bases=tuple(bases))
+
     def named(self) -> dict[str, Any]:
         """Return the fitted estimator, with its preprocessing, of each by its key."""
         if self.prepare is None:

@@ -8,7 +8,6 @@ from sklearn import config_context
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
-from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import has_fit_parameter
 
@@ -104,7 +103,8 @@ def takes(estimator: Any, name: str) -> bool:
         return hasattr(estimator.cv, "split") if name == "groups" else takes(estimator.estimator, name)
     # TransformedTargetRegressor hands weights on to its regressor.
     last = getattr(estimator, "regressor", estimator)
-    told = getattr(getattr(get_routing_for_object(last), "fit", None), "requests", {}).get(name)
+    # What `set_fit_request` leaves; asking RidgeCV for its routing recurses where it holds a scorer of its own.
+    told = getattr(getattr(getattr(last, "_metadata_request", None), "fit", None), "requests", {}).get(name)
     return told if isinstance(told, bool) else bool(has_fit_parameter(last, name))
 
 

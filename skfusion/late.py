@@ -232,8 +232,8 @@ class LateFusionStacker(ClassifierMixin, LateFusion):
         # Probabilities and margins come on different scales, and there are many of them.
         return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
 
-    def _default_estimators(self, target: Any, seed: int) -> list[tuple[str, Any]]:
-        return default_classifiers(target, calibrated=self._averages and not self.calibration, seed=seed)
+    def _default_estimators(self, target: Any, kind: str, seed: int) -> list[tuple[str, Any]]:
+        return default_classifiers(target, calibrated=self._averages and not self.calibration, seed=seed, kind=kind)
 
     def _responses(self, average: Any) -> dict[str, Any]:
         return {"predict_proba": average, "predict": self.classes_[average.argmax(axis=1)]}
@@ -367,7 +367,7 @@ class LateFusionRegressor(RegressorMixin, LateFusion):
 
         return RidgeCV()
 
-    def _default_estimators(self, target: Any, seed: int) -> list[tuple[str, Any]]:
+    def _default_estimators(self, target: Any, kind: str, seed: int) -> list[tuple[str, Any]]:
         return default_regressors(len(target), seed=seed)
 
     def _responses(self, average: Any) -> dict[str, Any]:
