@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
@@ -34,6 +34,15 @@ from skfusion.early import EarlyFusionTransformer
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.kinds import take
 from skfusion.preprocessing import present_rows, table_preprocessor
+
+
+class Below(NamedTuple):
+    """What a layer above the bases stands on."""
+
+    inputs: Inputs
+    predictions: dict[str, Any]  # out of fold (n_samples, n_columns), by estimator
+    covered: Any  # who has any of them, (n_samples,)
+    present: Any  # (n_samples, n_modalities), or one column where all are one
 
 
 class LateFusion(FusionEstimator):
@@ -104,13 +113,12 @@ class LateFusion(FusionEstimator):
         predictions = self._gather(bases, outcomes, data.X, splits)
         covered = np.isin(np.arange(len(target)), np.concatenate([test for _, test in splits]))
         predictions = self._recalibrate(predictions, data, target, splits)
-        published = dict(predictions)
-        inputs, present = self._inputs(data.X), data.X.present
+        published = predictions.copy()
+        below = Below(self._inputs(data.X), predictions, covered, data.X.present)
         for number, spec in enumerate(self.levels or (), start=1):
-            predictions, covered = self._fit_level(number, spec, data, target, splits, covered, predictions, inputs)
-            published |= predictions
-            inputs, present = Inputs(self._levels[-1].bases, [], inputs.indicated[:0], inputs.passed), _any(data.X)
-        self._fit_final(data, target, inputs, predictions, covered, present)
+            below = self._fit_level(number, spec, data, target, splits, below)
+            published |= below.predictions
+        self._fit_final(data, target, below)
         self._publish(original, data, published, target)
         return self
 
@@ -297,78 +305,64 @@ class LateFusion(FusionEstimator):
         return Inputs(self._bases, X.names, np.flatnonzero(~X.present.all(axis=0)), passed)
 
     def _fit_level(
-        self,
-        number: int,
-        spec: Any,
-        data: TrainingSet,
-        target: Any,
-        splits: list[Any],
-        covered: Any,
-        predictions: dict[str, Any],
-        inputs: Inputs,
-    ) -> tuple[dict[str, Any], Any]:
-        """Fit a level; return its predictions out of fold, and which rows have any."""
+        self, number: int, spec: Any, data: TrainingSet, target: Any, splits: list[Any], below: Below
+    ) -> Below:
+        """Fit a level, and return what the next layer stands on."""
         where = f"level {number}"
         bases = [self._base(f"level_{number}", key, estimator, where) for key, estimator in named(where, spec)]
-        present = data.X.present if number == 1 else _any(data.X)
-        lessons, features = self._lessons(data, target, inputs, predictions, covered, present)
-        inside = splits_among(splits, covered, target, classify=self._is_classifier)
+        lessons = self._lessons(data, target, below)
+        n_covered, groups = len(lessons[1]), lessons[3]
+        inside = splits_among(splits, below.covered, target, classify=self._is_classifier)
         if not inside:
             # A hold-out is in nobody's training part: it is split once more.
-            among = data._replace(groups=lessons[3])
-            inside = training_folds(5, among, lessons[1], len(features), None, None, classify=self._is_classifier)
-        level, found = fit_level(bases, inputs, lessons, inside, seed=self._seed(), n_jobs=self.n_jobs)
+            among = data._replace(groups=groups)
+            inside = training_folds(5, among, lessons[1], n_covered, None, None, classify=self._is_classifier)
+        level, found = fit_level(bases, below.inputs, lessons, inside, seed=self._seed(), n_jobs=self.n_jobs)
         self._levels.append(level)
-        out = {}
+        predictions = {}
         for base, inner in zip(bases, found):
-            out[base.key] = np.full((len(target), base.n_columns), np.nan)
-            out[base.key][covered] = inner
-        tested = covered.copy()
-        tested[covered] = np.isin(np.arange(covered.sum()), np.concatenate([test for _, test in inside]))
-        return out, tested
+            predictions[base.key] = np.full((len(target), base.n_columns), np.nan)
+            predictions[base.key][below.covered] = inner
+        covered = below.covered.copy()
+        covered[below.covered] = np.isin(np.arange(n_covered), np.concatenate([test for _, test in inside]))
+        inputs = Inputs(bases, [], np.zeros(0, dtype=np.intp), below.inputs.passed)
+        return Below(inputs, predictions, covered, _any(data.X))
 
-    def _lessons(
-        self, data: TrainingSet, target: Any, inputs: Inputs, predictions: dict[str, Any], covered: Any, present: Any
-    ) -> tuple[tuple[Any, ...], Any]:
-        """Return features, target, weights, groups and presence of the rows that are `covered`."""
-        own = [found[covered] for found in predictions.values()]
-        everyone = covered.all()
-        features = inputs.fit(own).transform(data.X if everyone else data.X[covered], own)
-        rest = (target, data.sample_weight, data.groups, present)
-        return (features, *(part if part is None or everyone else part[covered] for part in rest)), own
+    def _lessons(self, data: TrainingSet, target: Any, below: Below) -> tuple[Any, ...]:
+        """Return features, target, weights, groups and presence of the rows that are covered."""
+        covered, everyone = below.covered, below.covered.all()
+        own = [found[covered] for found in below.predictions.values()]
+        features = below.inputs.fit(own).transform(data.X if everyone else data.X[covered], own)
+        rest = (target, data.sample_weight, data.groups, below.present)
+        return features, *(part if part is None or everyone else part[covered] for part in rest)
 
-    def _fit_final(
-        self, data: TrainingSet, target: Any, inputs: Inputs, predictions: dict[str, Any], covered: Any, present: Any
-    ) -> None:
+    def _fit_final(self, data: TrainingSet, target: Any, below: Below) -> None:
         if self._averages:
             self.final_estimator_ = self.final_estimator
+            covered = below.covered
             goal = (np.eye(self._n_classes)[target] if self._is_classifier else target[:, None])[covered]
             weights = None if data.sample_weight is None else data.sample_weight[covered]
-            stacked = np.stack(list(predictions.values()))[:, covered]
+            stacked = np.stack(list(below.predictions.values()))[:, covered]
             score = None
             if self.scoring is not None:
-                score = partial(self._score_averages, data.y[covered], goal, weights, check_scoring(self, self.scoring))
+                score = partial(self._score_averages, data.y[covered], weights, check_scoring(self, self.scoring))
             self.base_weights_ = fit_weights(
                 str(self.final_estimator), stacked, goal, weights, score=score, seed=self._seed()
             )
             return
-        (features, target, weights, groups, present), _ = self._lessons(
-            data, target, inputs, predictions, covered, present
-        )
-        self._final_inputs = inputs
+        features, target, weights, groups, present = self._lessons(data, target, below)
+        self._final_inputs = below.inputs
         final = self._default_final() if self.final_estimator is None else clone(self.final_estimator)
         self.final_estimator_ = fit_with(final, features, target, sample_weight=weights, groups=groups)
-        self._finals = PatternFinals(self.final_estimator_, inputs.owners, self._seed(), self._is_classifier)
+        self._finals = PatternFinals(self.final_estimator_, below.inputs.owners, self._seed(), self._is_classifier)
         self._finals.fit(features, target, weights, groups, present, self.n_jobs)
 
-    def _score_averages(self, y: Any, goal: Any, weights: Any, scorer: Any, averages: Any) -> list[float]:
+    def _score_averages(self, y: Any, weights: Any, scorer: Any, averages: Any) -> list[float]:
         """Ask a scorer about averages (n_candidates, n_samples, n_outputs), played as if they were predictions."""
         takes_weights = "sample_weight" in signature(scorer).parameters
         known = {"sample_weight": weights} if weights is not None and takes_weights else {}
-        rows = np.arange(len(y))
-        players = (
-            Replay(self._responses(found), getattr(self, "classes_", None), get_tags(self)) for found in averages
-        )
+        rows, classes, tags = np.arange(len(y)), getattr(self, "classes_", None), get_tags(self)
+        players = (Replay(self._responses(average), classes, tags) for average in averages)
         return [float(scorer(player, rows, y, **known)) for player in players]
 
     # prediction
