@@ -39,7 +39,7 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/training_loop.py
-	$(BIN)/python benchmarks/late_fusion.py
+	$(BIN)/python benchmarks/late_fusion.py --tables speed
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/fusion_steps.py
 	$(BIN)/python benchmarks/conformal.py

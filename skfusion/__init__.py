@@ -17,6 +17,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "LateFusionStacker": "skfusion.late:LateFusionStacker",
         "Modalities": "skfusion.modalities:Modalities",
         "ModalityImputer": "skfusion.impute:ModalityImputer",
+        "MultiBlockPLS": "skfusion.multiblock:MultiBlockPLS",
+        "MultiBlockPLSRegressor": "skfusion.multiblock:MultiBlockPLSRegressor",
         "MultimodalPretrainer": "skfusion.pretrain:MultimodalPretrainer",
         "ampute": "skfusion.modalities.ampute:ampute",
         "ampute_values": "skfusion.modalities.ampute:ampute_values",

@@ -9,12 +9,13 @@ from scipy import sparse
 from scipy.optimize import nnls
 from sklearn.base import clone
 
+from skfusion._hill_climb import hill_climb, negative_squared_error
 from skfusion._targets import fit_with
 from skfusion.modalities.patterns import Pattern, by_pattern
 
 FEWEST = 20
 """Samples from which on a missing pattern has a final estimator of its own."""
-AVERAGES = ("mean", "weighted", "vote", "product")
+AVERAGES = ("mean", "weighted", "hill_climb", "vote", "product")
 _LEAST = 1e-3
 """Of a probability in a product: where trees say 0, they mean that they have not seen it, and are not to forbid it."""
 
@@ -22,8 +23,8 @@ _LEAST = 1e-3
 def combine(method: str, predictions: Any, weights: Any) -> Any:
     """Combine predictions (n_bases, n_samples, n_outputs), NaN where a base has none, to (n_samples, n_outputs).
 
-    "mean" and "weighted" average, "vote" counts most probable classes, "product" multiplies, with at least .001 for
-    each, and normalises. A sample without any prediction comes out as NaN.
+    "mean", "weighted" and "hill_climb" average, "vote" counts most probable classes, "product" multiplies, with at
+    least .001 for each, and normalises. A sample without any prediction comes out as NaN.
     """
     there = ~np.isnan(predictions[:, :, :1])  # (bases, n, 1)
     if method == "vote":
@@ -43,17 +44,23 @@ def combine(method: str, predictions: Any, weights: Any) -> Any:
     return np.where(there.any(axis=0), out, np.nan)
 
 
-def fit_weights(method: str, predictions: Any, target: Any, sample_weight: Any = None) -> Any:
-    """Weights of the bases that add up to 1: equal, or by non-negative least squares on out-of-fold predictions.
+def fit_weights(
+    method: str, predictions: Any, target: Any, sample_weight: Any = None, *, score: Any = None, seed: int = 0
+) -> Any:
+    """Weights of the bases that add up to 1: equal, by non-negative least squares, or by ensemble selection.
 
-    `predictions` (n_bases, n_samples, n_outputs) and `target` (n_samples, n_outputs).
+    `predictions` (n_bases, n_samples, n_outputs) are out-of-fold, `target` is (n_samples, n_outputs). Selection climbs
+    `score`, which takes averages (n_candidates, n_samples, n_outputs), and the squared error without one.
     """
     n_bases = len(predictions)
     equal = np.full(n_bases, 1 / n_bases)
+    mean = np.average(target, axis=0, weights=sample_weight)
+    if method == "hill_climb":
+        return hill_climb(predictions, score or negative_squared_error(target, sample_weight), mean, seed=seed)
     if method != "weighted":
         return equal
     # A base that has no prediction says what the target is on average.
-    filled = np.where(np.isnan(predictions), target.mean(axis=0), predictions)
+    filled = np.where(np.isnan(predictions), mean, predictions)
     scale = 1.0 if sample_weight is None else np.sqrt(sample_weight)[:, None]
     weights, _ = nnls((filled * scale).reshape(n_bases, -1).T, (target * scale).ravel())
     return weights / weights.sum() if weights.sum() > 0 else equal
@@ -71,7 +78,7 @@ class PatternFinals:
     whole : estimator
         The final estimator of complete samples, fitted.
     owners : ndarray of int, (n_features,)
-        The modality that each feature is about.
+        The modality that each feature is about; -1 for what is about all of them, and never zero.
     seed : int
         For estimators that draw and bring no seed, so that each fit of a pattern gives the same.
     classify : bool
@@ -81,11 +88,13 @@ class PatternFinals:
     def __init__(self, whole: Any, owners: Any, seed: int, classify: bool) -> None:
         self.whole, self.owners, self.seed, self.classify = whole, owners, seed, classify
 
-    def fit(self, features: Any, target: Any, weights: Any, present: Any, n_jobs: Any) -> None:
+    def fit(self, features: Any, target: Any, weights: Any, groups: Any, present: Any, n_jobs: Any) -> "PatternFinals":
         """Keep the features (n_samples, n_features) of training, and fit the patterns in `present`."""
-        self.features, self.target, self.weights, self.present = features, target, weights, present
+        self.features, self.target, self.present = features, target, present
+        self.weights, self.groups = weights, groups
         patterns = [pattern for pattern, _ in by_pattern(present) if any(pattern) and not all(pattern)]
         self.fitted = dict(zip(patterns, Parallel(n_jobs=n_jobs)(delayed(self._fit)(p) for p in patterns)))
+        return self
 
     def ask(self, features: Any, present: Any, method: str) -> Iterator[tuple[Any, Any, Any]]:
         """Yield, a pattern, its rows, the final estimator that knows it, and what `method` says of them."""
@@ -114,10 +123,11 @@ class PatternFinals:
         final = clone(self.whole)
         unset = [k for k, v in final.get_params().items() if k.split("__")[-1] == "random_state" and v is None]
         final.set_params(**dict.fromkeys(unset, self.seed))
-        weights = None if self.weights is None else self.weights[rows]
-        return fit_with(final, self._blind(self.features[rows], pattern), target, sample_weight=weights)
+        weights, groups = (None if part is None else part[rows] for part in (self.weights, self.groups))
+        own = self._blind(self.features[rows], pattern)
+        return fit_with(final, own, target, sample_weight=weights, groups=groups)
 
     def _blind(self, features: Any, pattern: Pattern) -> Any:
         """Return features (n, n_features) with zeros for what is about modalities that the pattern lacks."""
-        keep = np.array(pattern)[self.owners]
+        keep = np.array([*pattern, True])[self.owners]
         return features @ sparse.diags_array(keep * 1.0) if sparse.issparse(features) else np.where(keep, features, 0.0)

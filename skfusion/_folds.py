@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
+from skfusion._calibration import hold_out
 from skfusion._targets import TrainingSet
 
 
@@ -22,7 +23,7 @@ def training_folds(
     if not (cv is None or isinstance(cv, numbers.Integral)):
         position = np.full(n_samples, -1)
         position[data.kept] = np.arange(len(data.kept))
-        given = check_cv(cv, y, classifier=classify).split(np.zeros((n_samples, 1)), y, groups)
+        given = _given_folds(check_cv(cv, y, classifier=classify), n_samples, y, groups)
         splits = [tuple(position[np.asarray(rows)] for rows in split) for split in given]
         return [(train[train >= 0], test[test >= 0]) for train, test in splits]
     most = int(np.bincount(target).max()) if classify else len(target)
@@ -35,3 +36,31 @@ def training_folds(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         return list(splitter.split(np.zeros((len(target), 1)), target, data.groups))
+
+
+def held_out_fold(share: float, data: TrainingSet, target: Any, seed: int, *, classify: bool) -> list[tuple[Any, Any]]:
+    """Return one fold, whose test part is a `share` of the samples of each class and missing pattern, or of groups."""
+    codes = target if classify else np.zeros(len(target), dtype=np.intp)
+    if data.groups is not None:
+        n_folds = min(max(round(1 / share), 2), len(np.unique(data.groups)))
+        if n_folds < 2:
+            raise ValueError("groups holds a single group; due are 2 or more, since blend holds out whole ones.")
+        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+            return [next(splitter.split(np.zeros((len(codes), 1)), codes, data.groups))]
+    held_out = hold_out(data.X.present, codes, share, np.random.default_rng(seed))
+    if not held_out.any():
+        raise ValueError(f"blend={share} holds out none of {len(target)} samples; use a larger part, or cv.")
+    return [(np.flatnonzero(~held_out), np.flatnonzero(held_out))]
+
+
+def _given_folds(splitter: Any, n_samples: int, y: Any, groups: Any) -> list[Any]:
+    try:
+        return list(splitter.split(np.zeros((n_samples, 1)), y, groups))
+    except ValueError as error:
+        if groups is None and "groups" in str(error):
+            raise ValueError(
+                f"cv is {splitter!r}, which splits by groups, but fit got none; pass groups, one a sample, to fit."
+            ) from error
+        raise

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn import config_context
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
@@ -12,6 +13,8 @@ from sklearn.utils.validation import has_fit_parameter
 from skfusion._compat import check_sample_weight
 from skfusion._warn import warn
 from skfusion.modalities import Modalities, align
+
+_SEARCHES = (GridSearchCV, RandomizedSearchCV)
 
 
 class TrainingSet(NamedTuple):
@@ -85,19 +88,38 @@ def drop_empty(X: Modalities, keep: Any) -> Any:
 
 
 def takes(estimator: Any, name: str) -> bool:
-    """Whether `estimator`, or the last step of a Pipeline, is fitted with the metadata `name`."""
-    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    """Whether `estimator`, the last step of a Pipeline, or what a search fits, is fitted with the metadata `name`.
+
+    One that was told by ``set_fit_request`` does as it was told.
+    """
+    if isinstance(estimator, Pipeline):
+        return takes(estimator.steps[-1][1], name)
+    if isinstance(estimator, _SEARCHES):
+        # Groups are for the splitter of a search; an integer as `cv` would only warn of them.
+        return hasattr(estimator.cv, "split") if name == "groups" else takes(estimator.estimator, name)
     # TransformedTargetRegressor hands weights on to its regressor.
-    return bool(has_fit_parameter(getattr(last, "regressor", last), name))
+    last = getattr(estimator, "regressor", estimator)
+    # What `set_fit_request` leaves; asking RidgeCV for its routing recurses where it holds a scorer of its own.
+    told = getattr(getattr(getattr(last, "_metadata_request", None), "fit", None), "requests", {}).get(name)
+    return told if isinstance(told, bool) else bool(has_fit_parameter(last, name))
 
 
 def fit_with(estimator: Any, X: Any, y: Any, **metadata: Any) -> Any:
     """Fit with what of `metadata` is given and known to the estimator."""
-    prefix = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
-    known = {prefix + k: value for k, value in metadata.items() if value is not None and takes(estimator, k)}
+    given = {name: value for name, value in metadata.items() if value is not None and takes(estimator, name)}
     # A part gets its metadata by name, whether or not the user routes those of the whole.
     with config_context(enable_metadata_routing=False):
-        return estimator.fit(X, y, **known)
+        return estimator.fit(X, y, **{_keyword(estimator, name): value for name, value in given.items()})
+
+
+def _keyword(estimator: Any, name: str) -> str:
+    """Return what the metadata `name` is called in the `fit` of an estimator."""
+    if isinstance(estimator, Pipeline):
+        step, last = estimator.steps[-1]
+        return f"{step}__{_keyword(last, name)}"
+    if isinstance(estimator, _SEARCHES) and name != "groups":
+        return _keyword(estimator.estimator, name)
+    return name
 
 
 def encode_classes(y: Any) -> tuple[Any, Any]:

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
     StackingClassifier,
@@ -31,10 +32,10 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
+from sklearn.svm import SVC, SVR
 
 from skfusion import LateFusionRegressor, LateFusionStacker, Modalities
-from skfusion._stacking import default_classifiers, default_regressors
+from skfusion._late_defaults import default_classifiers, default_regressors
 
 SINGLE_NAN = pytest.mark.filterwarnings("ignore:single values are missing")
 
@@ -91,6 +92,49 @@ def test_one_modality_gives_what_stacking_classifier_gives(n_classes, bases, opt
     assert ours.classes_.tolist() == theirs.classes_.tolist()
     np.testing.assert_array_equal(ours.predict(new), theirs.predict(new["a"]))
     np.testing.assert_allclose(ours.predict_proba(new), theirs.predict_proba(new["a"]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("passthrough", [False, True])
+@pytest.mark.parametrize("method", ["predict_proba", "decision_function", "predict"])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        LogisticRegression(),
+        RandomForestClassifier(5, random_state=0),
+        GaussianNB(),
+        SVC(),
+        HistGradientBoostingClassifier(max_iter=3),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_every_estimator_and_stack_method_is_that_of_stacking_classifier(estimator, method, passthrough):
+    if not hasattr(estimator, method):
+        pytest.skip("the estimator has no such method")
+    X, y = classes(widths=(4,))
+    options = {"stack_method": method, "passthrough": passthrough, "cv": 3}
+    ours = LateFusionStacker([("base", estimator)], **options).fit(X, y)
+    theirs = StackingClassifier([("base", estimator)], **options).fit(X["a"], y)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X["a"]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("passthrough", [False, True])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        Ridge(),
+        RandomForestRegressor(5, random_state=0),
+        KNeighborsRegressor(),
+        SVR(),
+        HistGradientBoostingRegressor(max_iter=3),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_every_estimator_is_that_of_stacking_regressor(estimator, passthrough):
+    X, y = numbers()
+    options = {"passthrough": passthrough, "cv": 3}
+    ours = LateFusionRegressor([("base", estimator)], **options).fit({"a": X["a"]}, y)
+    theirs = StackingRegressor([("base", estimator)], **options).fit(X["a"], y)
+    np.testing.assert_allclose(ours.predict({"a": X["a"]}), theirs.predict(X["a"]), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("options", [{}, {"passthrough": True}, {"final_estimator": KNeighborsRegressor()}])
@@ -307,13 +351,13 @@ def test_numbers_are_averaged_as_well(method):
     np.testing.assert_allclose(model.predict(new), np.average(parts, axis=0, weights=weights), rtol=1e-10)
 
 
-@pytest.mark.parametrize("method", ["mean", "weighted", "vote", "product"])
+@pytest.mark.parametrize("method", ["mean", "hill_climb", "vote", "product"])
 def test_an_average_rejects_what_gives_no_probabilities(method):
     X, y = classes()
     with pytest.raises(
         ValueError,
         match=rf"final_estimator '{method}' averages probabilities, but 'svc' of modality 'b', SVC, gives none. Wrap "
-        "it in CalibratedClassifierCV, or use a learned final_estimator",
+        "it in CalibratedClassifierCV, set calibration, or use a learned final_estimator",
     ):
         LateFusionStacker({"a": LogisticRegression(), "b": SVC()}, method).fit(X, y)
 

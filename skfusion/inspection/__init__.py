@@ -10,8 +10,11 @@ __getattr__, __dir__, __all__ = lazy_names(
         "FusionComparisonDisplay": "skfusion.inspection.plot.comparison:FusionComparisonDisplay",
         "MissingModalityDisplay": "skfusion.inspection.plot.missing:MissingModalityDisplay",
         "MissingPatternDisplay": "skfusion.inspection.plot.patterns:MissingPatternDisplay",
+        "ModalityImportanceDisplay": "skfusion.inspection.plot.importance:ModalityImportanceDisplay",
         "compare_fusions": "skfusion.inspection.comparison:compare_fusions",
         "corrected_resampled_interval": "skfusion.inspection.comparison:corrected_resampled_interval",
+        "is_worth_it": "skfusion.inspection.importance:is_worth_it",
         "missing_modality_curve": "skfusion.inspection.missing:missing_modality_curve",
+        "modality_importance": "skfusion.inspection.importance:modality_importance",
     },
 )

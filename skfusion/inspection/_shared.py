@@ -9,10 +9,8 @@ import numpy as np
 from sklearn.base import is_classifier, is_regressor
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import (
-    GridSearchCV,
     GroupKFold,
     KFold,
-    RandomizedSearchCV,
     StratifiedGroupKFold,
     StratifiedKFold,
     check_cv,
@@ -20,7 +18,6 @@ from sklearn.model_selection import (
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 
-from skfusion._targets import fit_with
 from skfusion.modalities import Modalities, align, check_modalities
 from skfusion.modalities.check import Reader
 
@@ -99,12 +96,6 @@ def model_alone(single: Any, classify: bool, seed: Any) -> Any:
     if single is not None:
         return single
     return (FusionClassifier if classify else FusionRegressor)("early", random_state=seed)
-
-
-def fit_with_groups(estimator: Any, X: Any, y: Any, groups: Any) -> Any:
-    """Fit with `groups`, where the estimator knows them, as a search does whose `cv` is a splitter."""
-    search = isinstance(estimator, GridSearchCV | RandomizedSearchCV) and hasattr(estimator.cv, "split")
-    return estimator.fit(X, y, groups=groups) if search else fit_with(estimator, X, y, groups=groups)
 
 
 def with_progress(fits: Iterator[Fit], total: int, verbose: int, name: str) -> Iterator[Fit]:

@@ -15,10 +15,10 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 from sklearn.utils import Bunch
 
+from skfusion._targets import fit_with
 from skfusion.inspection._shared import (
     check_confidence,
     check_options,
-    fit_with_groups,
     folds_of,
     is_classification,
     model_alone,
@@ -284,7 +284,7 @@ def _fit_and_score(
             # Said once for the whole of X, when it was read.
             warnings.filterwarnings("ignore", message="single values are missing", category=UserWarning)
             start = time.perf_counter()
-            fit_with_groups(estimator, X[train], y[train], None if groups is None else groups[train])
+            fit_with(estimator, X[train], y[train], groups=None if groups is None else groups[train])
             fitted = time.perf_counter()
             score = float(scorer(estimator, X[test], y[test]))
     except Exception as error:

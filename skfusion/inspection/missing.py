@@ -13,10 +13,10 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 from sklearn.utils import Bunch, check_random_state, get_tags
 
-from skfusion.inspection._replay import Listener, Replay
+from skfusion._replay import Listener, Replay
+from skfusion._targets import fit_with
 from skfusion.inspection._shared import (
     check_options,
-    fit_with_groups,
     folds_of,
     is_classification,
     model_alone,
@@ -389,7 +389,7 @@ def _fit(candidate: _Candidate, X: Modalities, y: Any, groups: Any) -> Any:
         # Said once for the whole of X, when it was read.
         warnings.filterwarnings("ignore", message="single values are missing", category=UserWarning)
         estimator = clone(candidate.estimator)
-        fit_with_groups(estimator, X[rows], y[rows], None if groups is None else groups[rows])
+        fit_with(estimator, X[rows], y[rows], groups=None if groups is None else groups[rows])
     return estimator
 
 

@@ -24,6 +24,8 @@ from skfusion import (
     Modalities,
     ModalityImputer,
     ModalityScheduler,
+    MultiBlockPLS,
+    MultiBlockPLSRegressor,
     MultimodalPretrainer,
     PatternConformalClassifier,
     PatternConformalRegressor,
@@ -50,7 +52,14 @@ INSTANCES = {
     ),
     "late-stacker": LateFusionStacker(LogisticRegression(), cv=3),
     "late-weighted": LateFusionStacker(LogisticRegression(), "weighted", cv=3),
+    "late-levels": LateFusionStacker(
+        LogisticRegression(), "hill_climb", cv=3, levels=[LogisticRegression()], calibration="sigmoid", random_state=0
+    ),
     "late-regressor": LateFusionRegressor(Ridge(tol=1e-12), cv=3),
+    "late-average": LateFusionRegressor(Ridge(tol=1e-12), "hill_climb", cv=3, refit="average", random_state=0),
+    "pls": MultiBlockPLS(),
+    "pls-sparse": MultiBlockPLS(n_features=2),
+    "pls-regressor": MultiBlockPLSRegressor(),
     "pretrainer": MultimodalPretrainer(**{**NET, "max_epochs": 3}),
     "pretrainer-reconstruction": MultimodalPretrainer(
         ["reconstruction"], fusion="concat", modality_dropout=0.3, **{**NET, "max_epochs": 3}
