@@ -18,9 +18,10 @@ class Velocity(nn.Module):
 
     Parameters
     ----------
-    moments : array-like (n_samples, n_genes, 2)
-        Unspliced and spliced moments of the training samples, each gene and layer scaled to go from 0 to 1. A sample
-        whose moments are NaN is left out.
+    moments : array-like (n_known, n_genes, 2)
+        Unspliced and spliced moments of training samples, each gene and layer scaled to go from 0 to 1.
+    samples : array-like of int (n_known,), default=None
+        Which training samples these are, ascending; the others are left out. None is all.
     n_hidden : int, default=128
         Width of the decoder's hidden layer.
 
@@ -44,18 +45,19 @@ class Velocity(nn.Module):
 
     when = "any"
 
-    def __init__(self, moments: Any, *, n_hidden: int = 128) -> None:
+    def __init__(self, moments: Any, samples: Any = None, *, n_hidden: int = 128) -> None:
         super().__init__()
         values = torch.as_tensor(moments, dtype=torch.float32)
         if values.ndim != 3 or values.shape[-1] != 2:
-            raise ValueError(
-                f"moments of Velocity has the shape {tuple(values.shape)}; due is (n_samples, n_genes, 2)."
-            )
+            raise ValueError(f"moments of Velocity has the shape {tuple(values.shape)}; due is (n_known, n_genes, 2).")
         self.n_hidden = n_hidden
         self.n_genes = values.shape[1]
+        rows = torch.arange(len(values)) if samples is None else torch.as_tensor(samples)
         self.register_buffer("moments", values, persistent=False)
+        self.register_buffer("samples", rows, persistent=False)
 
     moments: Tensor | None
+    samples: Tensor
 
     def prepare(self, setting: Setting) -> None:
         """Build the decoder."""
@@ -69,9 +71,9 @@ class Velocity(nn.Module):
         """Return the mean over samples with moments."""
         if self.moments is None:
             raise ValueError("Velocity has let go of its moments at the end of the last training; give a new one.")
-        moments = self.moments[context.index]  # (B, G, 2)
-        there = ~moments.isnan().flatten(1).any(1) & batch.present.any(1)
-        moments = torch.where(there[:, None, None], moments, 0.0)
+        at = torch.searchsorted(self.samples, context.index).clamp(max=len(self.samples) - 1)  # (B,)
+        there = (self.samples[at] == context.index) & batch.present.any(1)
+        moments = self.moments[at]  # (B, G, 2)
         each = self.decoder.negative_evidence(outputs["clean"].fused, moments) / self.n_genes  # (B,)
         return {"loss": mean_of(there, each)}
 

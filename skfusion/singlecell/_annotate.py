@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.neighbors import kneighbors_graph
 
 from skfusion.singlecell._velocity import VelocityModel
@@ -12,16 +11,15 @@ _GRAPHS = {"connectivity": "connectivities", "distance": "distances"}
 
 
 def velocity_slots(
-    model: VelocityModel, spliced: Any, unspliced: Any, velocity: Any, time: Any, genes: Any, names: list[str]
+    model: VelocityModel, spliced: Any, unspliced: Any, velocity: Any, time: Any, own: Any, n_genes: int
 ) -> dict[str, dict[str, Any]]:
-    """Return what goes into layers, var and obs: values of the genes `names`, NaN for those without velocity.
+    """Return what goes into layers, var and obs: values of `n_genes` genes, NaN for those without velocity.
 
-    `genes` are those that were fitted, of which `model` knows some, whose moments and velocity are given.
+    `own` says where those are that have one, whose moments and velocity are given.
     """
-    own = pd.Index(names).get_indexer(pd.Index(genes))[model.genes]
 
     def spread(values: Any, empty: Any = np.nan, dtype: Any = np.float64) -> Any:
-        out = np.full((*np.shape(values)[:-1], len(names)), empty, dtype=dtype)
+        out = np.full((*np.shape(values)[:-1], n_genes), empty, dtype=dtype)
         out[..., own] = values
         return out
 
@@ -36,8 +34,12 @@ def velocity_slots(
         slots["obs"] = {"latent_time": time}
     dynamics = model.dynamics
     if dynamics is not None:
+        from skfusion.decoders.kinetics import DURATION
+
         rates = {name: getattr(dynamics, name) for name in ("alpha", "beta", "gamma", "scaling", "start")}
         rates |= {"t_": dynamics.stop - dynamics.start, "before": dynamics.before, "after": dynamics.after}
+        since = np.maximum(DURATION * time[:, None] - dynamics.start, 0)
+        slots["layers"]["fit_t"] = spread(since, dtype=np.float32)
         var |= {f"fit_{name}": spread(values) for name, values in rates.items()}
     return slots
 

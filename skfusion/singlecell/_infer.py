@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion.modalities import Modalities
@@ -16,6 +17,7 @@ class InfersVelocity:
     method: Any
     n_neighbors: int
     genes_: Any
+    _has_names: bool
     pretrainer_: Any
     n_hidden: int
     _counts: list[str]
@@ -38,8 +40,8 @@ class InfersVelocity:
             return []
         from skfusion.objectives import Velocity
 
-        moments, self._velocity.scaled = self._velocity.scaled, None
-        return [Velocity(moments, n_hidden=self.n_hidden)]
+        (moments, cells), self._velocity.scaled = self._velocity.scaled, None
+        return [Velocity(moments, cells, n_hidden=self.n_hidden)]
 
     def _decode_velocity(self, cells: Modalities, what: str) -> Any:
         """Ask the trained decoder for "velocity" or "time" (n_cells, n_genes)."""
@@ -136,11 +138,13 @@ class InfersVelocity:
         """Write embeddings, velocity and kinetics into an AnnData, under the names that scanpy and scVelo look for.
 
         - ``obsm``: "X_fusion", "X_spliced", "X_unspliced".
-        - ``layers``: "Ms", "Mu", "velocity"; NaN for genes without velocity.
+        - ``layers``: "Ms", "Mu", "velocity"; NaN for genes without velocity. Under "dynamical" also "fit_t", the time
+          since a gene went on.
         - ``obs``: "latent_time".
-        - ``var``: "velocity_genes", "velocity_gamma", "velocity_r2", and the kinetics "fit_alpha", "fit_beta",
-          "fit_gamma", "fit_scaling", "fit_t_" (for how long transcription is on), "fit_start", "fit_before" and
-          "fit_after" (when it goes on, and its rates before and after).
+        - ``var``: "velocity_genes", "velocity_gamma", "velocity_r2", and under "dynamical" the kinetics "fit_alpha",
+          "fit_beta", "fit_gamma", "fit_scaling", "fit_t_" (for how long transcription is on), "fit_start", "fit_before"
+          and "fit_after" (when it goes on, and its rates before and after). `PhasePortraitDisplay` draws these; scVelo
+          draws a gene that starts from nothing, at 0.
         - ``obsp`` and ``uns``: neighbours, where there are none yet.
 
         Without a velocity the embeddings alone are written.
@@ -165,14 +169,17 @@ class InfersVelocity:
         if model is not None:
             spliced, unspliced = model.moments(cells)
             velocity, time = self._infer(cells)
-            names = list(map(str, adata.var_names))
-            written |= velocity_slots(model, spliced, unspliced, velocity, time, self.genes_, names)
+            where = pd.Index(list(map(str, adata.var_names))).get_indexer(pd.Index(self.genes_))
+            # Genes that were fitted without names are known by their positions.
+            own = (where if self._has_names else self.genes_.astype(int))[model.genes]
+            written |= velocity_slots(model, spliced, unspliced, velocity, time, own, adata.n_vars)
         # Nothing is written until all of it is known.
         for slot, entries in written.items():
             for key, values in entries.items():
                 getattr(adata, slot)[key] = values
         if model is not None:
             adata.uns["velocity_params"] = {"mode": self.method, "n_neighbors": self.n_neighbors, "duration": DURATION}
-        if "neighbors" not in adata.uns and adata.n_obs > self.n_neighbors:
+        known = "neighbors" in adata.uns or {"connectivities", "distances"} & set(adata.obsp)
+        if not known and adata.n_obs > self.n_neighbors:
             write_neighbors(adata, embeddings["fusion"], self.n_neighbors)
         return adata

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skfusion._build import training_rows
 from skfusion.modalities import Modalities, kinds
-from skfusion.modalities.backed import BackedCSR, in_memory, is_backed
+from skfusion.modalities.backed import BackedArray, BackedCSR, in_memory, is_backed
 from skfusion.modalities.kinds import scatter
 from skfusion.preprocessing import LogNormalizer, holds_counts, to_dense
 
@@ -49,6 +49,9 @@ def read_layers(X: Any, keys: Mapping[str, str | None], present_keys: Mapping[st
         )
     if len(found) == 0:
         raise ValueError("X holds no cell; due is at least one.")
+    if any(isinstance(found[name], BackedArray) for name in found.names):
+        # Dense layers in a file are read whole; it is CSR that is worth streaming.
+        found = found.to_memory()
     return _over_the_same_genes(found)
 
 
@@ -61,13 +64,17 @@ def _from_anndata(adata: Any, keys: dict[str, str], present_keys: Mapping[str, s
     for name, column in present_keys.items():
         if name not in LAYERS:
             raise ValueError(f"present_keys names {name!r}; due are some of {list(LAYERS)}.")
+        if name not in found:
+            continue
         if column not in adata.obs:
             raise ValueError(f"present_keys[{name!r}] is {column!r}, which obs lacks; it has {list(adata.obs)}.")
         values = adata.obs[column]
-        if not pd.api.types.is_bool_dtype(values.dtype):
-            raise ValueError(f"present_keys[{name!r}] is {column!r}, of dtype {values.dtype}; due is bool.")
-        if name in found:
-            present[name] = values.to_numpy()
+        if not pd.api.types.is_bool_dtype(values.dtype) or values.isna().any():
+            raise ValueError(
+                f"present_keys[{name!r}] is {column!r}, of dtype {values.dtype}; due is bool, True or False for each "
+                "cell."
+            )
+        present[name] = values.to_numpy(dtype=bool)
     return Modalities(found, present=present) if present else found
 
 
@@ -211,6 +218,8 @@ def what_is_no_count(values: Any, present: Any) -> str | None:
         return f"values of dtype {data.dtype}"
     if data.size and data.dtype.kind == "f" and np.isnan(data).any():
         return "NaN"
+    if data.size and data.max() > np.iinfo(np.int32).max:
+        return f"values as large as {data.max():g}"
     if data.size and data.min() < 0:
         return f"negative values, such as {data.min():g}"
     if data.dtype.kind == "f" and not np.equal(np.floor(data), data).all():

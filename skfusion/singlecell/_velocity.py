@@ -61,6 +61,9 @@ class VelocityModel:
         layers = {name: in_memory(X[name][both]) for name in ("spliced", "unspliced")}
         self.targets = {name: _median_total(layers[name]) for name in self.counts}
         self.layers = {name: self._normalized(name, rows) for name, rows in layers.items()}
+        unknown = [name for name, rows in self.layers.items() if np.isnan(rows.min())]
+        if unknown:
+            raise NoVelocity(f"the layers {unknown} hold NaN in cells that have them; fill them first.")
         negative = [name for name, rows in self.layers.items() if rows.min() < 0]
         if negative:
             raise NoVelocity(
@@ -81,11 +84,16 @@ class VelocityModel:
             places = projection.fit_transform(rows if is_counts else scaled)
             self.projections[name] = projection
             self.searches[name] = NearestNeighbors(n_neighbors=self.n_neighbors + 1).fit(places)
-        near = self.searches["spliced"].kneighbors(return_distance=False)
+        near = self.searches["spliced"].kneighbors(n_neighbors=self.n_neighbors, return_distance=False)
         self.genes = np.arange(layers["spliced"].shape[1])
         if len(self.counts) == 2:
             shared = shared_counts(layers["spliced"], layers["unspliced"])
             self._keep(np.flatnonzero(shared >= _MIN_SHARED_COUNTS))
+            if not len(self.genes):
+                raise NoVelocity(
+                    f"no gene has {_MIN_SHARED_COUNTS} counts in cells that have it in both layers; fit more genes, or "
+                    "more cells."
+                )
         # Of training cells, the nearest one is the cell itself.
         moments = self.moments(X[both])
         steady = steady_state_velocity(*moments)
@@ -99,7 +107,7 @@ class VelocityModel:
         self._keep(np.flatnonzero(kept))
         self.dynamics: Any = None
         if self.method == "mixture":
-            self._scale(len(X), both, [layer[:, kept] for layer in moments])
+            self._scale(both, [layer[:, kept] for layer in moments])
         if self.method == "dynamical":
             from skfusion.singlecell.dynamics import fit_dynamics
 
@@ -107,13 +115,12 @@ class VelocityModel:
             self.dynamics = fit_dynamics(spliced, unspliced, _graph(near, len(both)))
         return self
 
-    def _scale(self, n_cells: int, cells: Any, moments: Any) -> None:
-        """Keep moments (n_cells, n_genes, 2), unspliced and spliced, from 0 to 1; NaN for those not in `cells`."""
+    def _scale(self, cells: Any, moments: Any) -> None:
+        """Keep moments (n_chosen, n_genes, 2), unspliced and spliced, from 0 to 1, of the chosen `cells`."""
         both = np.stack(moments[::-1], axis=-1)
         low, high = both.min(axis=0), both.max(axis=0)
         self.span = high[:, 1] - low[:, 1]
-        self.scaled: Any = np.full((n_cells, *both.shape[1:]), np.nan, dtype=np.float32)
-        self.scaled[cells] = (both - low) / (high - low)
+        self.scaled: Any = (((both - low) / (high - low)).astype(np.float32), cells)
 
     def _keep(self, genes: Any) -> None:
         """Leave the chosen ones of `genes`."""

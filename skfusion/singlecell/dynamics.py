@@ -163,6 +163,13 @@ def dynamical_velocity(
         for moments, name in ((spliced_moments, "spliced_moments"), (unspliced_moments, "unspliced_moments"))
     )
     check_same_shape(spliced_moments=spliced, unspliced_moments=unspliced)
+    if connectivities.shape != (len(spliced), len(spliced)):
+        raise ValueError(
+            f"connectivities has shape {connectivities.shape}; due is {(len(spliced), len(spliced))}, a row and a "
+            "column a cell."
+        )
+    if max_iter < 1:
+        raise ValueError(f"max_iter is {max_iter}; due is 1 or more.")
     still = np.flatnonzero((spliced.std(axis=0) == 0) | (unspliced.std(axis=0) == 0))
     if len(still):
         raise ValueError(

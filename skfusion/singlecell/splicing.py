@@ -1,6 +1,5 @@
 """Spliced and unspliced counts as two modalities of a cell."""
 
-import warnings
 from collections.abc import Iterator
 from functools import partial
 from numbers import Integral
@@ -15,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
 from skfusion._compat import integer, options, real
+from skfusion._warn import warn
 from skfusion.imputation.strategy import Strategy
 from skfusion.modalities import Modalities
 from skfusion.modalities.backed import in_memory
@@ -59,8 +59,9 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
     fusion : str, class, functools.partial or nn.Module, default="zorro"
         As in `MultimodalPretrainer`.
     objectives : "auto" or list, default="auto"
-        As in `MultimodalPretrainer`. "auto" is contrast at a temperature of .07 where there are two layers, and
-        expression, which `predict_expression`, `score` and `sample` need.
+        As in `MultimodalPretrainer`, "expression" with the `likelihood` and `dispersion` below. "auto" is contrast at a
+        temperature of .07 where there are two layers, and expression, which `predict_expression`, `score` and `sample`
+        need.
     likelihood : {"negative_binomial", "zero_inflated_negative_binomial", "poisson"}, default="negative_binomial"
         Distribution of counts. Layers that are no counts, such as scaled ones, are normal, of which a warning tells.
     dispersion : {"gene", "gene-cell"}, default="gene"
@@ -271,6 +272,8 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         codes = None if self._batches is None else self._batches.one_hot(X, len(whole))[there]
         if not there.all():
             whole = whole[there]
+        if len(whole) < 2:
+            raise ValueError(f"{len(whole)} cells have a layer; due are at least 2.")
         self.layers_ = list(whole.names)
         self.n_features_in_ = whole[whole.names[0]].shape[1]
         self._has_names = whole._columns[whole.names[0]] is not None
@@ -281,6 +284,8 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         self._fit_velocity(chosen, seed)
         self.pretrainer_ = self._pretrainer(seed, codes, loadings(chosen, self.n_latent, seed)).fit(chosen)
+        # What was trained is a copy; these hold training data.
+        self.pretrainer_.objectives = list(self.pretrainer_.objectives_)
         self._imputers = self._fit_imputers(whole, chosen, seed)
         self._density = self._fit_density(chosen, seed)
         return self
@@ -313,11 +318,9 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         scaled = {name: what for name, what in odd.items() if what is not None}
         if scaled:
             said = "; ".join(f"layer {name!r} holds {what}" for name, what in scaled.items())
-            warnings.warn(
+            warn(
                 f"{said}, where counts are due. It is standardised instead of log-normalised, and decoded by a normal "
-                "distribution; pass raw counts where there are some.",
-                UserWarning,
-                stacklevel=4,
+                "distribution; pass raw counts where there are some."
             )
 
     # training
@@ -348,14 +351,19 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         )
 
     def _build_objectives(self, codes: Any) -> Any:
-        of_velocity = self._velocity_objectives()
-        if self.objectives != "auto":
-            return [*self.objectives, *of_velocity]
         from skfusion.objectives import Contrastive, Expression
 
+        of_velocity = self._velocity_objectives()
         expression = Expression(
             likelihood=self.likelihood, dispersion=self.dispersion, n_hidden=self.n_hidden, covariates=codes
         )
+        if self.objectives != "auto":
+            if codes is not None and any(isinstance(objective, Expression) for objective in self.objectives):
+                raise ValueError(
+                    "objectives holds an Expression of its own, which knows nothing of batch_key; name it "
+                    "'expression', and set likelihood and dispersion here."
+                )
+            return [*(expression if o == "expression" else o for o in self.objectives), *of_velocity]
         contrast = [Contrastive(temperature=0.07)] if len(self.layers_) > 1 else []
         return [*contrast, expression, *of_velocity]
 
@@ -469,7 +477,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         if self.imputer is None or len(self._counts) < 2 or not len(both):
             return {}
         both = some(both, seed)
-        cells, fitted = cells[both], {}
+        cells, fitted = cells[both].to_memory(), {}
         for layer, other in _OTHER.items():
             scale = self.target_sum / np.maximum(totals(whole[layer][both]), 1)
             target = np.log1p(scale[:, None] * cells[layer].toarray())
@@ -560,6 +568,10 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         from skfusion.singlecell._decode import draw
 
         check_is_fitted(self)
+        if batch is not None and self._batches is None:
+            raise ValueError(
+                f"batch is {batch!r}, but no batch_key was fitted; leave it out, or set batch_key and fit."
+            )
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"n_samples is {n_samples!r}; due is a whole number of at least 1.")
         rng = check_random_state(random_state)

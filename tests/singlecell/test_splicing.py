@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from _planted import planted
+from anndata import AnnData
 from scipy import sparse
 from scipy.stats import pearsonr
 from sklearn.base import clone
@@ -17,6 +18,7 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from skfusion import Modalities
+from skfusion.objectives import Expression
 from skfusion.singlecell import SplicingFusion
 
 SMALL = {"n_latent": 16, "n_hidden": 16, "n_heads": 2, "n_tokens": 2, "device": "cpu", "random_state": 0}
@@ -328,3 +330,36 @@ def test_what_needs_expression_says_so(cells):
         model.predict_expression(cells, output="log")
     with pytest.raises(ValueError, match="head is 'none'"):
         model.embed(cells, "none")
+
+
+def test_a_layer_that_is_left_out_at_predict_needs_no_column(cells):
+    adata = cells.copy()
+    adata.obs["has"] = True
+    fitted = quick(present_keys={"unspliced": "has"}, method=None).fit(adata)
+    alone = AnnData(var=adata.var, obs=adata.obs[[]], layers={"spliced": adata.layers["spliced"]})
+    assert fitted.transform(alone).shape[0] == adata.n_obs
+
+
+def test_named_objectives_know_of_batches(cells):
+    adata = cells.copy()
+    adata.obs["batch"] = np.where(np.arange(adata.n_obs) % 2, "a", "b")
+    options = {"batch_key": "batch", "method": None, "likelihood": "poisson"}
+    fitted = quick(objectives=["expression"], **options).fit(adata)
+    assert np.isfinite(fitted.score(adata))
+    assert fitted.predict_expression(adata).shape == adata.shape
+    with pytest.raises(ValueError, match=r"knows nothing of batch_key; name it 'expression'"):
+        quick(objectives=[Expression()], **options).fit(adata)
+
+
+@pytest.mark.parametrize("value", [np.inf, 3e9])
+def test_what_is_too_large_is_no_count(cells, fitted, value):
+    odd = cells.copy()
+    odd.layers["spliced"] = odd.layers["spliced"].toarray().astype(float)
+    odd.layers["spliced"][3, 2] = value
+    with pytest.raises(ValueError, match=r"'spliced' holds values as large as"):
+        fitted.transform(odd)
+
+
+def test_a_batch_to_draw_needs_a_batch_key(fitted):
+    with pytest.raises(ValueError, match="no batch_key was fitted"):
+        fitted.sample(2, batch="a")

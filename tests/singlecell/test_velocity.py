@@ -100,6 +100,10 @@ def test_cells_in_a_file_are_fitted_and_predicted_like_those_in_memory(fitted, t
     adata.write_h5ad(tmp_path / "cells.h5ad")
     backed = read_backed(tmp_path / "cells.h5ad")
     again = model().fit(backed)
+    dense = AnnData(obs=adata.obs, var=adata.var, layers={k: v.toarray() for k, v in adata.layers.items()})
+    dense.write_h5ad(tmp_path / "dense.h5ad")
+    read = model(method=None, max_epochs=1).fit(read_backed(tmp_path / "dense.h5ad"))
+    np.testing.assert_allclose(read.transform(adata), fitted.transform(adata), atol=1e-5)
     np.testing.assert_allclose(again.transform(backed), fitted.transform(adata), atol=1e-5)
     np.testing.assert_allclose(again.velocity(backed), fitted.velocity(adata), rtol=1e-5)
     np.testing.assert_allclose(again.predict_expression(backed), fitted.predict_expression(adata), atol=1e-4)
@@ -138,6 +142,39 @@ def test_annotate_writes_what_scanpy_and_scvelo_look_for(fitted, tmp_path):
     np.testing.assert_array_equal(again.layers["Ms"], wider.layers["Ms"])
 
 
+def test_annotate_finds_genes_without_names_by_position(fitted):
+    adata, _ = planted()
+    layers = {name: adata.layers[name] for name in ("spliced", "unspliced")}
+    nameless = model(method="steady_state").fit(layers)
+    nameless.annotate(adata)
+    np.testing.assert_array_equal(adata.var["velocity_genes"], nameless.velocity_genes_)
+    np.testing.assert_array_equal(adata.layers["velocity"], nameless.velocity(layers))
+
+
+def test_times_of_genes_are_on_the_clock_of_the_cells(fitted):
+    adata, _ = planted()
+    fitted.annotate(adata)
+    genes = adata.var["velocity_genes"].to_numpy()
+    since = 20 * adata.obs["latent_time"].to_numpy()[:, None] - adata.var["fit_start"].to_numpy()[genes]
+    np.testing.assert_allclose(adata.layers["fit_t"][:, genes], np.maximum(since, 0), atol=1e-4)
+
+
+def test_a_mixture_of_states_is_trained_with_the_embedding():
+    adata, true = planted()
+    mixed = model(method="mixture", max_epochs=40).fit(adata)
+    genes = mixed.velocity_genes_
+    genes[-1] = False
+    velocity = mixed.velocity(adata)[:, genes]
+    assert cosine(velocity, true[:, genes]) > 0.6
+    shuffled = np.random.default_rng(0).permutation(len(velocity))
+    assert cosine(velocity, true[:, genes]) > cosine(velocity[shuffled], true[:, genes]) + 0.3
+    assert abs(spearmanr(mixed.latent_time(adata), adata.obs["time"])[0]) > 0.7
+    np.testing.assert_allclose(mixed.velocity(adata[:4].copy())[:, genes], velocity[:4], rtol=1e-3, atol=1e-4)
+    holding = [o for o in mixed.pretrainer_.objectives if hasattr(o, "moments")]
+    assert all(o.moments is None for o in holding)
+    assert "fit_alpha" not in mixed.annotate(adata).var
+
+
 def test_annotate_keeps_neighbours_that_are_there(fitted):
     adata, _ = planted()
     adata.uns["neighbors"] = {"connectivities_key": "mine"}
@@ -157,6 +194,10 @@ def test_no_velocity_says_why():
     with pytest.raises(ValueError, match=r"0 training cells have both layers.*n_neighbors=15"):
         alone.velocity(adata)
     assert "velocity" not in alone.annotate(adata.copy()).layers
+    once = np.eye(40, dtype=int)  # each gene once, in a cell of its own
+    rare = AnnData(layers={"spliced": sparse.csr_matrix(once), "unspliced": sparse.csr_matrix(once)})
+    with pytest.raises(ValueError, match="no velocity was fitted"):
+        model(n_top_genes=None).fit(rare).velocity(rare)
     few = model(n_neighbors=60).fit(adata)
     with pytest.raises(ValueError, match=r"40 training cells.*lower n_neighbors"):
         few.velocity_genes_  # noqa: B018

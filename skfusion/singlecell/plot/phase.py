@@ -177,6 +177,11 @@ class PhasePortraitDisplay:
             _column(part_of(adata, "layers", layer, argument), at)
             for layer, argument in ((spliced_layer, "spliced_layer"), (unspliced_layer, "unspliced_layer"))
         )
+        if not (np.isfinite(s).any() and np.isfinite(u).any()):
+            raise ValueError(
+                f"gene {gene!r} has no moments in {spliced_layer!r} and {unspliced_layer!r}; choose one that has a "
+                'velocity, adata.var_names[adata.var["velocity_genes"]].'
+            )
         row = adata.var.loc[gene]
         kinetics = steady = None
         if all(_known(row, name) for name in map(_column_of, _RATES)):
