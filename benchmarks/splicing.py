@@ -53,7 +53,7 @@ def show(rows, digits=3):
 
 
 def model(**params):
-    return SplicingFusion(device="cpu", random_state=0, **params)
+    return SplicingFusion(method=None, device="cpu", random_state=0, **params)
 
 
 def probe(Z, y, train, test):

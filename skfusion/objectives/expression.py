@@ -11,9 +11,10 @@ from skfusion.encoders.batch import Batch, ModalityBatch
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.checks import require_one_of, require_whole_numbers
 from skfusion.objectives.context import Context, Part, Setting, mean_of
+from skfusion.objectives.objective import Objective
 
 
-class Expression(nn.Module):
+class Expression(Objective):
     """Negative log-likelihood of each modality's counts, decoded from the fused and each modality's embedding [1]_.
 
     Each modality has a decoder, and each head a linear map to what decoders share, so that under a fusion whose heads

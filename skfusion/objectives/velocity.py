@@ -3,15 +3,16 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skfusion.decoders.velocity import VelocityDecoder
 from skfusion.encoders.batch import Batch
 from skfusion.fusion.output import FusionOutput
 from skfusion.objectives.context import Context, Part, Setting, mean_of
+from skfusion.objectives.objective import Objective
 
 
-class Velocity(nn.Module):
+class Velocity(Objective):
     """Minus the evidence lower bound of moments under `VelocityDecoder`, from the fused embedding [1]_.
 
     It is the mean over genes.
