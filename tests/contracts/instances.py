@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import pickletools
 
 import numpy as np
 import pandas as pd
@@ -137,7 +138,9 @@ def needs(condition, capability):
 
 def holds_network(fitted):
     """Whether torch weights are in the fitted estimator."""
-    return b"torch" in pickle.dumps(fitted)
+    # By names and not by bytes: the padding in arrays of trees may hold anything.
+    names = (name for _, name, _ in pickletools.genops(pickle.dumps(fitted)) if isinstance(name, str))
+    return any(name.partition(".")[0] == "torch" for name in names)
 
 
 def seeded(estimator, seed):
