@@ -41,7 +41,7 @@ def read_backed(path: Any) -> Any:
     >>> from skfusion.datasets import load_dentate_gyrus
     >>> from skfusion.singlecell import read_backed
     >>> path = Path(tempfile.mkdtemp()) / "cells.h5ad"
-    >>> load_dentate_gyrus().write_h5ad(path)
+    >>> load_dentate_gyrus().data.write_h5ad(path)
     >>> X = Modalities.from_anndata(read_backed(path)[:100])
     >>> X["spliced"]
     BackedCSR of shape (100, 278) and dtype float32

@@ -60,11 +60,11 @@ def generation_report(train: Any, test: Any, generated: Any, *, n_genes: int = 2
     >>> import numpy as np
     >>> from skfusion.singlecell import generation_report
     >>> rng = np.random.default_rng(0)
-    >>> draw = lambda n: rng.poisson(np.exp(rng.normal(size=(n, 1)) * np.linspace(-1, 1, 20)))
-    >>> train, test = draw(200), draw(100)
-    >>> generation_report(train, test, draw(100))["passed"].all()
+    >>> draw = lambda n: rng.poisson(np.exp(1 + rng.normal(size=(n, 1)) * np.linspace(-0.5, 0.5, 20)))
+    >>> train, test = draw(400), draw(200)
+    >>> bool(generation_report(train, test, draw(200))["passed"].all())
     True
-    >>> generation_report(train, test, train[:100])["passed"].to_dict()["copies"]
+    >>> bool(generation_report(train, test, train[:200]).loc["copies", "passed"])
     False
     """
     train, test, generated = (sparse.csr_matrix(part) for part in (train, test, generated))
