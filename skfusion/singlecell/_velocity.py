@@ -59,6 +59,22 @@ class VelocityModel:
             )
         both = some(both, self.seed)
         layers = {name: in_memory(X[name][both]) for name in ("spliced", "unspliced")}
+        self._learn_layers(layers)
+        near = self._learn_places(layers)
+        self._require_shared(layers)
+        # Of training cells, the nearest one is the cell itself.
+        moments = self._choose_genes(X[both])
+        self.dynamics: Any = None
+        if self.method == "mixture":
+            self._scale(both, moments)
+        if self.method == "dynamical":
+            from skfusion.singlecell.dynamics import fit_dynamics
+
+            self.dynamics = fit_dynamics(moments[0], moments[1], _graph(near, len(both)))
+        return self
+
+    def _learn_layers(self, layers: dict[str, Any]) -> None:
+        """Normalise the layers, and keep them."""
         self.targets = {name: _median_total(layers[name]) for name in self.counts}
         self.layers = {name: self._normalized(name, rows) for name, rows in layers.items()}
         unknown = [name for name, rows in self.layers.items() if np.isnan(rows.min())]
@@ -70,6 +86,9 @@ class VelocityModel:
                 f"the layers {negative} hold negative values, of which there is no velocity; give counts, or "
                 "normalised ones."
             )
+
+    def _learn_places(self, layers: dict[str, Any]) -> Any:
+        """Learn where cells lie by each layer; return their neighbours (n_cells, n_neighbors) by the spliced one."""
         self.projections, self.searches = {}, {}
         for name, rows in layers.items():
             is_counts = name in self.counts
@@ -84,18 +103,23 @@ class VelocityModel:
             places = projection.fit_transform(rows if is_counts else scaled)
             self.projections[name] = projection
             self.searches[name] = NearestNeighbors(n_neighbors=self.n_neighbors + 1).fit(places)
-        near = self.searches["spliced"].kneighbors(n_neighbors=self.n_neighbors, return_distance=False)
+        return self.searches["spliced"].kneighbors(n_neighbors=self.n_neighbors, return_distance=False)
+
+    def _require_shared(self, layers: dict[str, Any]) -> None:
+        """Leave genes that both layers of counts see."""
         self.genes = np.arange(layers["spliced"].shape[1])
-        if len(self.counts) == 2:
-            shared = shared_counts(layers["spliced"], layers["unspliced"])
-            self._keep(np.flatnonzero(shared >= _MIN_SHARED_COUNTS))
-            if not len(self.genes):
-                raise NoVelocity(
-                    f"no gene has {_MIN_SHARED_COUNTS} counts in cells that have it in both layers; fit more genes, or "
-                    "more cells."
-                )
-        # Of training cells, the nearest one is the cell itself.
-        moments = self.moments(X[both])
+        if len(self.counts) < 2:
+            return
+        self._keep(np.flatnonzero(shared_counts(layers["spliced"], layers["unspliced"]) >= _MIN_SHARED_COUNTS))
+        if not len(self.genes):
+            raise NoVelocity(
+                f"no gene has {_MIN_SHARED_COUNTS} counts in cells that have it in both layers; fit more genes, or "
+                "more cells."
+            )
+
+    def _choose_genes(self, cells: Modalities) -> list[Any]:
+        """Leave genes that show a steady state; return the moments of the others."""
+        moments = self.moments(cells)
         steady = steady_state_velocity(*moments)
         kept = steady.velocity_genes & (moments[0].std(axis=0) > 0) & (moments[1].std(axis=0) > 0)
         if not kept.any():
@@ -105,15 +129,7 @@ class VelocityModel:
             )
         self.gamma, self.r2 = steady.gamma[kept], steady.r2[kept]
         self._keep(np.flatnonzero(kept))
-        self.dynamics: Any = None
-        if self.method == "mixture":
-            self._scale(both, [layer[:, kept] for layer in moments])
-        if self.method == "dynamical":
-            from skfusion.singlecell.dynamics import fit_dynamics
-
-            spliced, unspliced = (layer[:, kept] for layer in moments)
-            self.dynamics = fit_dynamics(spliced, unspliced, _graph(near, len(both)))
-        return self
+        return [layer[:, kept] for layer in moments]
 
     def _scale(self, cells: Any, moments: Any) -> None:
         """Keep moments (n_chosen, n_genes, 2), unspliced and spliced, from 0 to 1, of the chosen `cells`."""
