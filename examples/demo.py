@@ -41,6 +41,8 @@ def compare(X, y):
 
 def main():
     start = time.perf_counter()
+    # joblib says so where it replaces a worker that has grown by importing torch; nothing is lost.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs")
 
     print("=== Handwritten digits: 10 classes, six modalities ===")
     X, y = load_handwritten(return_X_y=True)

@@ -31,9 +31,9 @@ class ExpressionDecoder(nn.Module):
         Width of the embedding.
     n_genes : int
         Number of genes.
-    likelihood : {"negative_binomial", "zero_inflated_negative_binomial", "poisson", "normal"}, \
-default="negative_binomial"
-        Distribution of a gene's count, or, of values that are no counts, "normal".
+    likelihood : str, default="negative_binomial"
+        Distribution of a gene's count, "negative_binomial", "zero_inflated_negative_binomial" or "poisson"; or, of
+        values that are no counts, "normal".
     dispersion : {"gene", "gene-cell"}, default="gene"
         Whether θ, or the standard deviation, is one a gene, or one a gene and cell, decoded as well.
     n_hidden : int, default=128

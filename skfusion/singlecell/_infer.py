@@ -141,10 +141,10 @@ class InfersVelocity:
         - ``layers``: "Ms", "Mu", "velocity"; NaN for genes without velocity. Under "dynamical" also "fit_t", the time
           since a gene went on.
         - ``obs``: "latent_time".
-        - ``var``: "velocity_genes", "velocity_gamma", "velocity_r2", and under "dynamical" the kinetics "fit_alpha",
-          "fit_beta", "fit_gamma", "fit_scaling", "fit_t_" (for how long transcription is on), "fit_start", "fit_before"
-          and "fit_after" (when it goes on, and its rates before and after). `PhasePortraitDisplay` draws these; scVelo
-          draws a gene that starts from nothing, at 0.
+        - ``var``: "velocity_genes", "velocity_gamma", "velocity_r2", and under "dynamical" the kinetics ``fit_alpha``,
+          ``fit_beta``, ``fit_gamma``, ``fit_scaling``, ``fit_t_`` (for how long transcription is on), ``fit_start``,
+          ``fit_before`` and ``fit_after`` (when it goes on, and its rates before and after). `PhasePortraitDisplay`
+          draws these; scVelo draws a gene that starts from nothing, at 0.
         - ``obsp`` and ``uns``: neighbours, where there are none yet.
 
         Without a velocity the embeddings alone are written.
