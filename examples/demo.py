@@ -5,6 +5,7 @@ unspliced expression in an AnnData.
 """
 
 import time
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
