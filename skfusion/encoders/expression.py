@@ -47,9 +47,9 @@ class Expression(nn.Module):
     Values are ``log1p(count / total * library_size)``, centred. A gene's own part of a token is
     :math:`w \odot e_g\,(v_g + \mathrm{MLP}(v_g))`: its identity times an embedding of its value, w a vector of the
     modality. Added up over a patch, an identity that were just added to the value's embedding would be the same for all
-    cells. Tokens are the sums over patches of consecutive genes, times their number, plus a learned position. The fusion adds what tells
-    modalities apart, and the total of a cell stays in ``offset``, out of the tokens. Without an offset values are taken
-    as they are. `n_hidden` and `n_layers` are not used.
+    cells. Tokens are the sums over patches of consecutive genes, times their number, plus a learned position. The
+    fusion adds what tells modalities apart, and the total of a cell stays in ``offset``, out of the tokens. Without an
+    offset values are taken as they are. `n_hidden` and `n_layers` are not used.
 
     Parameters
     ----------
