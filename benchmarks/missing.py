@@ -49,7 +49,7 @@ JOINT = {
     "joint, mixture_of_experts": {"fusion": "mixture_of_experts"},
 }
 MODELS = ("early", *JOINT, "late", "late, product", "best single modality", "complete samples")
-SLOW = ("conversion", "regressor", "gan", "diffusion", "late", "late, product")
+SLOW = ("vae", "conversion", "regressor", "gan", "diffusion", "late", "late, product")
 LEAST_OF_A_CLASS = 5
 
 
