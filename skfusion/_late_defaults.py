@@ -12,6 +12,8 @@ from skfusion.preprocessing import WIDE, table_preprocessor, to_dense
 _SMALL = 200
 _SVM_UP_TO = 10_000
 _MIN_TO_CALIBRATE = 15
+_TREES = 30
+"""Of boosting where data is scarce, shared out among the classes down to a third."""
 _C_OF_WORDS = 3.0
 """Of the linear model of texts, whose rows have norm 1; chosen on clothing reviews, on other folds than reported."""
 
@@ -41,7 +43,7 @@ def default_classifiers(target: Any, *, calibrated: bool, seed: int, kind: str =
     Where probabilities are averaged, the SVM is `calibrated`, and left out where a class is too rare for that.
     """
     from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+    from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import SVC
 
@@ -49,10 +51,10 @@ def default_classifiers(target: Any, *, calibrated: bool, seed: int, kind: str =
     n_trees = 50 if n_samples < _SMALL else 100
     named: list[tuple[str, Any]] = [
         ("lr", LogisticRegression(C=_C_OF_WORDS if kind in ("text", "tokens") else 1.0, max_iter=1000)),
-        ("rf", RandomForestClassifier(n_trees, random_state=seed)),
+        ("et", ExtraTreesClassifier(n_trees, random_state=seed)),
     ]
     if n_samples >= _SMALL:
-        named.append(("hgb", HistGradientBoostingClassifier(**_boosting(n_samples), random_state=seed)))
+        named.append(("hgb", HistGradientBoostingClassifier(**_boosting(n_samples, len(counts)), random_state=seed)))
     if _SMALL <= n_samples <= _SVM_UP_TO and not (calibrated and counts.min() < _MIN_TO_CALIBRATE):
         named.append(("svm", CalibratedClassifierCV(SVC(), ensemble=False, cv=3) if calibrated else SVC()))
     return named
@@ -61,7 +63,7 @@ def default_classifiers(target: Any, *, calibrated: bool, seed: int, kind: str =
 def default_regressors(n_samples: int, *, seed: int) -> list[tuple[str, Any]]:
     """Return the default regressors of a modality with `n_samples`."""
     from sklearn.compose import TransformedTargetRegressor
-    from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
+    from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
     from sklearn.linear_model import Ridge
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVR
@@ -69,7 +71,7 @@ def default_regressors(n_samples: int, *, seed: int) -> list[tuple[str, Any]]:
     n_trees = 50 if n_samples < _SMALL else 100
     named: list[tuple[str, Any]] = [
         ("ridge", Ridge()),
-        ("rf", RandomForestRegressor(n_trees, max_features=1 / 3, random_state=seed)),
+        ("et", ExtraTreesRegressor(n_trees, max_features=1 / 3, random_state=seed)),
     ]
     if n_samples >= _SMALL:
         named.append(("hgb", HistGradientBoostingRegressor(**_boosting(n_samples), random_state=seed)))
@@ -78,8 +80,15 @@ def default_regressors(n_samples: int, *, seed: int) -> list[tuple[str, Any]]:
     return named
 
 
-def _boosting(n_samples: int) -> dict[str, Any]:
+def _boosting(n_samples: int, n_classes: int = 2) -> dict[str, Any]:
     """Few small trees where data is scarce: boosting is one voice among several, and by far the slowest."""
     if n_samples <= _SVM_UP_TO:
-        return {"max_iter": 30, "max_leaf_nodes": 8, "learning_rate": 0.3, "max_bins": 64, "early_stopping": False}
+        n_rounds = _TREES if n_classes <= 2 else max(_TREES // 3, _TREES // n_classes)  # a round has a tree a class
+        return {
+            "max_iter": n_rounds,
+            "max_leaf_nodes": 8,
+            "learning_rate": 0.3,
+            "max_bins": 64,
+            "early_stopping": False,
+        }
     return {"max_iter": 100, "early_stopping": False}

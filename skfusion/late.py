@@ -35,8 +35,8 @@ class LateFusionStacker(ClassifierMixin, LateFusion):
     Parameters
     ----------
     estimators : estimator, list of (name, estimator), dict by modality of either, or None, default=None
-        None is, a modality: logistic regression and a small random forest below 200 rows; logistic regression, random
-        forest, histogram gradient boosting and, to 10,000 rows, an SVM above. They work on scaled, log-normalised,
+        None is, a modality: logistic regression and a few extra-trees below 200 rows; logistic regression,
+        extra-trees, histogram gradient boosting and, to 10,000 rows, an SVM above. They work on scaled, log-normalised,
         one-hot or hashed values by kind. Given estimators see the values and dtype that came; one that does not take
         NaN gets single NaN filled with the training mean. In a dict, ``"all"`` (where no modality is called so) is for
         estimators that take `X` with all modalities at once, and ``"drop"`` for a modality without its own.
@@ -256,7 +256,7 @@ class LateFusionRegressor(RegressorMixin, LateFusion):
     Parameters
     ----------
     estimators : estimator, list of (name, estimator), dict by modality of either, or None, default=None
-        None is, a modality: ridge regression and a small random forest below 200 rows; ridge regression, random forest,
+        None is, a modality: ridge regression and a few extra-trees below 200 rows; ridge regression, extra-trees,
         histogram gradient boosting and, to 10,000 rows, an SVM above.
     final_estimator : regressor, {"mean", "weighted", "hill_climb"} or None, default=None
         None is ridge regression with its penalty by cross-validation.

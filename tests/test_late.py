@@ -804,12 +804,12 @@ def test_two_processes_give_the_same_to_the_bit(final):
 
 def test_the_default_estimators_grow_with_the_samples():
     small = LateFusionStacker(random_state=0).fit(*classes(150, 2))
-    assert list(small.estimators_) == ["a__lr", "a__rf", "b__lr", "b__rf"]
-    assert small.estimators_["a__rf"][-1].n_estimators == 50
+    assert list(small.estimators_) == ["a__lr", "a__et", "b__lr", "b__et"]
+    assert small.estimators_["a__et"][-1].n_estimators == 50
     X, y = classes(300, 2)
     X = without(X, {"b": np.arange(150)})
     large = LateFusionStacker(random_state=0, cv=2).fit(X, y)
-    assert list(large.estimators_) == ["a__lr", "a__rf", "a__hgb", "a__svm", "b__lr", "b__rf"]
+    assert list(large.estimators_) == ["a__lr", "a__et", "a__hgb", "a__svm", "b__lr", "b__et"]
     assert large.oof_predictions_["a__svm"].shape == (300, 1)
     assert large.score(X, y) > 0.65
     for default in (default_classifiers, default_regressors):
@@ -818,7 +818,15 @@ def test_the_default_estimators_grow_with_the_samples():
         for n in (199, 200, 10_000, 10_001):
             named = default(np.arange(n) % 2, calibrated=False, seed=0) if classify else default(n, seed=0)
             names[n] = [name for name, _ in named][1:]
-        assert names == {199: ["rf"], 200: ["rf", "hgb", "svm"], 10_000: ["rf", "hgb", "svm"], 10_001: ["rf", "hgb"]}
+        assert names == {199: ["et"], 200: ["et", "hgb", "svm"], 10_000: ["et", "hgb", "svm"], 10_001: ["et", "hgb"]}
+
+
+def test_the_default_boosting_has_fewer_rounds_where_each_has_a_tree_a_class():
+    trees = []
+    for n_classes in (2, 3, 10):
+        boosting = dict(default_classifiers(np.arange(300) % n_classes, calibrated=False, seed=0))["hgb"]
+        trees.append(boosting.max_iter)
+    assert trees == [30, 10, 10]
 
 
 def test_the_default_svm_is_calibrated_under_an_average():
@@ -830,14 +838,14 @@ def test_the_default_svm_is_calibrated_under_an_average():
 
 def test_what_is_given_for_some_modalities_leaves_the_default_to_the_others():
     model = LateFusionStacker({"a": GaussianNB()}, random_state=0).fit(*classes(100))
-    assert list(model.estimators_) == ["a__gaussiannb", "b__lr", "b__rf"]
+    assert list(model.estimators_) == ["a__gaussiannb", "b__lr", "b__et"]
 
 
 @pytest.mark.parametrize("n_samples", [120, 220])
 def test_the_default_regressors_learn(n_samples):
     X, y = numbers(n_samples)
     model = LateFusionRegressor(cv=2, random_state=0).fit(X, 1000 * y)
-    names = ["ridge", "rf"] if n_samples < 200 else ["ridge", "rf", "hgb", "svm"]
+    names = ["ridge", "et"] if n_samples < 200 else ["ridge", "et", "hgb", "svm"]
     assert list(model.estimators_) == [f"{modality}__{name}" for modality in "ab" for name in names]
     new, truth = numbers(seed=1)
     assert model.score(new, 1000 * truth) > 0.85
@@ -848,7 +856,7 @@ def test_the_default_regressors_learn(n_samples):
 def test_the_default_preprocessing_scales_unless_told_not_to(scale):
     X, y = classes(100, 2)
     model = LateFusionStacker(random_state=0, scale=scale).fit({**X, "a": 1000 * X["a"]}, y)
-    seen = model.estimators_["a__rf"][:-1].transform(1000 * X["a"])
+    seen = model.estimators_["a__et"][:-1].transform(1000 * X["a"])
     np.testing.assert_allclose(seen, StandardScaler().fit_transform(X["a"]) if scale else 1000 * X["a"], rtol=1e-9)
 
 

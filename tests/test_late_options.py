@@ -229,7 +229,7 @@ def test_what_sees_everything_says_something_of_who_has_anything():
 def test_a_modality_may_be_called_all_and_something_must_be_left():
     X, y = classes()
     model = LateFusionStacker({"all": GaussianNB()}, random_state=0).fit({"all": X["a"], "b": X["b"]}, y)
-    assert list(model.estimators_) == ["all__gaussiannb", "b__lr", "b__rf"]
+    assert list(model.estimators_) == ["all__gaussiannb", "b__lr", "b__et"]
     with pytest.raises(ValueError, match="estimators drops every modality; due is at least one with an estimator"):
         LateFusionStacker({"a": "drop", "b": "drop"}).fit(X, y)
 
@@ -391,11 +391,11 @@ def test_one_default_estimator_that_fails_takes_no_other_with_it(monkeypatch):
     def fail(self, *args, **kwargs):
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr("sklearn.ensemble.RandomForestClassifier.fit", fail)
+    monkeypatch.setattr("sklearn.ensemble.ExtraTreesClassifier.fit", fail)
     with pytest.warns(FitFailedWarning) as caught:
         model = LateFusionStacker(random_state=0, error_score=np.nan).fit(X, y)
     assert [str(w.message).split(" failed")[0] for w in caught] == [
-        f"the estimator 'rf' of modality {name!r}" for name in "ab"
+        f"the estimator 'et' of modality {name!r}" for name in "ab"
     ]
     assert list(model.estimators_) == ["a__lr", "b__lr"]
     assert model.score(X, y) > 0.7
