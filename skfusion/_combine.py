@@ -17,7 +17,7 @@ FEWEST = 20
 """Samples from which on a missing pattern has a final estimator of its own."""
 AVERAGES = ("mean", "weighted", "hill_climb", "vote", "product")
 _LEAST = 1e-3
-"""Of a probability in a product: where trees say 0, they mean that they have not seen it, and are not to forbid it."""
+"""Of a probability in a product or its logarithm: where trees say 0, they mean that they have not seen it, and are not to forbid it."""
 
 
 def combine(method: str, predictions: Any, weights: Any) -> Any:
@@ -42,6 +42,12 @@ def combine(method: str, predictions: Any, weights: Any) -> Any:
         with np.errstate(invalid="ignore"):
             out = np.where(there, predictions * share, 0).sum(axis=0) / share.sum(axis=0)
     return np.where(there.any(axis=0), out, np.nan)
+
+
+def log_odds(probabilities: Any) -> Any:
+    """Return logarithms of probabilities (n_samples, n_classes), of at least .001, less their mean over the classes."""
+    logs = np.log(np.maximum(probabilities, _LEAST))
+    return logs - logs.mean(axis=1, keepdims=True)
 
 
 def fit_weights(

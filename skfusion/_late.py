@@ -299,7 +299,10 @@ class LateFusion(FusionEstimator):
 
     def _inputs(self, X: Modalities) -> Inputs:
         passed = EarlyFusionTransformer().fit(X) if self.passthrough else None
-        return Inputs(self._bases, X.names, np.flatnonzero(~X.present.all(axis=0)), passed)
+        indicated = np.flatnonzero(~X.present.all(axis=0))
+        # The default final estimator is linear, and evidence adds up in log-odds.
+        as_odds = self.estimators is None and self.final_estimator is None and not self.levels
+        return Inputs(self._bases, X.names, indicated, passed, as_odds)
 
     def _fit_level(
         self, number: int, spec: Any, data: TrainingSet, target: Any, splits: list[Any], below: Below
@@ -322,7 +325,7 @@ class LateFusion(FusionEstimator):
             predictions[base.key][below.covered] = inner
         covered = below.covered.copy()
         covered[below.covered] = np.isin(np.arange(n_covered), np.concatenate([test for _, test in inside]))
-        inputs = Inputs(bases, [], np.zeros(0, dtype=np.intp), below.inputs.passed)
+        inputs = Inputs(bases, [], np.zeros(0, dtype=np.intp), below.inputs.passed, as_odds=False)
         return Below(inputs, predictions, covered, _any(data.X))
 
     def _lessons(self, data: TrainingSet, target: Any, below: Below) -> tuple[Any, ...]:

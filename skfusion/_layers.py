@@ -8,7 +8,7 @@ from joblib import delayed
 from scipy import sparse
 from sklearn.base import clone
 
-from skfusion._combine import PatternFinals
+from skfusion._combine import PatternFinals, log_odds
 from skfusion._parallel import run_fits
 from skfusion._stacking import Base
 from skfusion._targets import fit_with
@@ -29,21 +29,23 @@ class Inputs:
         The modalities with a column that says who lacks them.
     passed : EarlyFusionTransformer or None
         What makes a table of the values, fitted.
+    as_odds : bool
+        Whether log-odds stand for probabilities.
     """
 
-    def __init__(self, bases: list[Base], names: list[str], indicated: Any, passed: Any) -> None:
-        self.bases, self.names, self.indicated, self.passed = bases, names, indicated, passed
+    def __init__(self, bases: list[Base], names: list[str], indicated: Any, passed: Any, as_odds: bool) -> None:
+        self.bases, self.names, self.indicated, self.passed, self.as_odds = bases, names, indicated, passed, as_odds
 
     def fit(self, predictions: list[Any]) -> "Inputs":
         """Learn what stands for predictions that are missing: the mean of each column."""
-        self.fills = [MeanFill().fit(found) for found in predictions]
+        self.fills = [MeanFill().fit(self._seen(*pair)) for pair in zip(self.bases, predictions)]
         return self
 
     def transform(self, X: Modalities, predictions: list[Any]) -> Any:
         """Return the features (n_samples, n_features)."""
         columns = []
         for base, fill, found in zip(self.bases, self.fills, predictions):
-            filled = fill.transform(found)
+            filled = fill.transform(self._seen(base, found))
             columns.append(filled[:, 1:] if base.is_binary else filled)
         if len(self.indicated):
             columns.append((~X.present[:, self.indicated]).astype(np.float64))
@@ -53,6 +55,10 @@ class Inputs:
         if sparse.issparse(table):
             return sparse.hstack([*columns, table], format="csr")
         return np.hstack([*columns, table])
+
+    def _seen(self, base: Base, found: Any) -> Any:
+        """Return predictions (n_samples, n_columns) as the layer sees them."""
+        return log_odds(found) if self.as_odds and base.method == "predict_proba" else found
 
     @property
     def owners(self) -> Any:

@@ -829,6 +829,19 @@ def test_the_default_boosting_has_fewer_rounds_where_each_has_a_tree_a_class():
     assert trees == [30, 10, 10]
 
 
+def test_the_default_final_estimator_adds_up_log_odds():
+    X, y = classes(300, 2, widths=(3,))
+    model = LateFusionStacker(random_state=0, cv=2).fit(X, y)
+    columns = []
+    for name, found in model.oof_predictions_.items():
+        if name == "a__svm":
+            columns.append(found)
+        else:
+            columns.append(np.diff(np.log(np.maximum(found, 1e-3)), axis=1) / 2)
+    expected = clone(model.final_estimator_).fit(np.hstack(columns), np.searchsorted(model.classes_, y))
+    np.testing.assert_allclose(model.final_estimator_[-1].coef_, expected[-1].coef_, rtol=1e-9)
+
+
 def test_the_default_svm_is_calibrated_under_an_average():
     X, y = classes(220, 2)
     model = LateFusionStacker(final_estimator="mean", cv=2, random_state=0).fit(X, y)
