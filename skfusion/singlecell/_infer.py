@@ -71,7 +71,7 @@ class InfersVelocity:
         for start in range(0, len(cells), CHUNK):
             rows = slice(start, start + CHUNK)
             part = cells[rows]
-            moments = model.moments(part) if with_moments or not mixture else None
+            moments: Any = model.moments(part) if with_moments or not mixture else None
             velocity, time = self._decode_velocity(part) if mixture else model.infer(*moments)
             yield rows, velocity, time, moments
 

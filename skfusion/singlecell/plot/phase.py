@@ -241,8 +241,8 @@ class PhasePortraitDisplay:
             return float(slope[0]), float(slope[1]) if len(slope) > 1 else 0.0
         if self.kinetics is not None:
             rates = _rates(self.kinetics)
-            slope = rates["gamma"] / rates["beta"] * rates["scaling"]
-            return slope, rates["u0"] - slope * rates["s0"]
+            ratio = rates["gamma"] / rates["beta"] * rates["scaling"]
+            return ratio, rates["u0"] - ratio * rates["s0"]
         return None
 
     def _name_axes(self, colour: Colour, highest: float) -> None:
