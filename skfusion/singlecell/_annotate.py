@@ -1,6 +1,7 @@
 """What is written into an AnnData, under the names that scanpy and scVelo look for."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from skfusion.singlecell._velocity import VelocityModel
 from skfusion.singlecell.weighted import fuzzy_connectivities
 
 KINETICS = ("before", "alpha", "after", "beta", "gamma", "scaling", "start", "stop")
-"""Columns of ``var``, after "kinetics_": not scVelo's "fit_", which draws curves of another form from these."""
+"""Columns of ``var``, after "kinetics_"."""
+_ALIKE = 0.1
+"""Standard deviations of the moments that curves may lie apart and still be called the same."""
 _RECORD = "skfusion"
 
 
@@ -29,7 +32,37 @@ def velocity_columns(model: VelocityModel, own: Any, n_genes: int) -> dict[str, 
     }
     if model.dynamics is not None:
         columns |= {f"kinetics_{name}": spread(getattr(model.dynamics, name)) for name in KINETICS}
+        columns |= {f"fit_{name}": spread(values) for name, values in as_scvelo(model.dynamics).items()}
     return columns
+
+
+def as_scvelo(dynamics: Any) -> dict[str, Any]:
+    """Return kinetics (n_genes,) in scVelo's terms, NaN for genes whose curve these cannot say.
+
+    scVelo's genes start from a base level at time 0, are transcribed up to t_, and go back to the base level; beta is
+    that of what is seen of unspliced counts.
+    """
+    from skfusion.decoders.kinetics import DURATION
+
+    base, time = dynamics.before, np.linspace(0, DURATION, 200)
+    closed = replace(dynamics, after=base)
+    gaps = [
+        np.abs(mine - theirs).max(axis=0) / sd
+        for mine, theirs, sd in zip(
+            dynamics.at(time), closed.at(time), (dynamics.unspliced_sd, dynamics.spliced_sd), strict=True
+        )
+    ]
+    known = (np.maximum(*gaps) <= _ALIKE) & (dynamics.alpha > base)
+    terms = {
+        "alpha": dynamics.alpha - base,
+        "beta": dynamics.beta / dynamics.scaling,
+        "gamma": dynamics.gamma,
+        "scaling": dynamics.scaling,
+        "t_": dynamics.stop - dynamics.start,
+        "u0": base / dynamics.beta * dynamics.scaling,
+        "s0": base / dynamics.gamma,
+    }
+    return {name: np.where(known, values, np.nan) for name, values in terms.items()}
 
 
 def write(adata: Any, slots: Mapping[str, Mapping[str, Any]]) -> None:

@@ -152,8 +152,10 @@ class InfersVelocity:
           that velocity then comes from: ``kinetics_before``, ``kinetics_alpha``, ``kinetics_after`` (rates of
           transcription), ``kinetics_start``, ``kinetics_stop`` (when it switches, on a clock on which cells are from 0
           to ``uns["velocity_params"]["duration"]``), ``kinetics_beta``, ``kinetics_gamma`` and ``kinetics_scaling``
-          (what is seen of unspliced relative to spliced expression). `PhasePortraitDisplay` draws these. They do not
-          bear the names of scVelo, which would draw every gene from nothing, at time 0, and back to nothing.
+          (what is seen of unspliced relative to spliced expression). `PhasePortraitDisplay` draws these. Genes that
+          transcription leaves as it found them have the same in scVelo's terms, ``fit_alpha``, ``fit_beta``,
+          ``fit_gamma``, ``fit_scaling``, ``fit_t_``, ``fit_u0`` and ``fit_s0``, with times since the switch in the
+          layer "fit_t", and scVelo draws them; for others, whose curve it would draw wrongly, these are NaN.
         - ``obsp`` and ``uns``: neighbours in "X_fusion", where there are none yet but those of an earlier call.
 
         What an earlier call wrote and this one does not, such as the latent time of another method, is removed. Without
@@ -201,4 +203,11 @@ class InfersVelocity:
             "var": velocity_columns(model, own, len(var_names)),
             "uns": {"velocity_params": {"mode": model.method, "n_neighbors": model.n_neighbors, "duration": DURATION}},
         }
-        return slots if latent_time is None else slots | {"obs": {"latent_time": latent_time}}
+        if latent_time is not None:
+            slots["obs"] = {"latent_time": latent_time}
+        if model.dynamics is not None:
+            # Each gene's own clock, which starts where its transcription first switches.
+            since = DURATION * latent_time[:, None] - model.dynamics.start
+            layers["fit_t"] = np.full(shape, np.nan, dtype=np.float32)
+            layers["fit_t"][:, own] = np.where(np.isnan(slots["var"]["fit_alpha"][own]), np.nan, np.maximum(since, 0))
+        return slots

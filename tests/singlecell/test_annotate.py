@@ -58,8 +58,8 @@ def test_layers_and_columns_are_what_scvelo_looks_for(models, cells, method, tmp
         for name in ("velocity_gamma", "velocity_r2"):
             assert adata.var[name].dtype == np.float64
             np.testing.assert_array_equal(np.isfinite(adata.var[name]), genes)
-        # What begins so is drawn as kinetics from nothing at time 0.
-        assert not any(name.startswith("fit_") for name in [*adata.var, *adata.layers])
+        # What begins so is drawn as kinetics.
+        assert any(name.startswith("fit_") for name in [*adata.var, *adata.layers]) == (method == "dynamical")
         assert adata.uns["velocity_params"]["mode"] == method
         assert ("latent_time" in adata.obs) == (method != "steady_state")
         if method != "steady_state":
@@ -75,6 +75,35 @@ def test_the_line_that_scvelo_draws_is_the_steady_state(models, cells):
     genes = adata.var["velocity_genes"].to_numpy()
     s, u, velocity = (adata.layers[name][:, genes] for name in ("Ms", "Mu", "velocity"))
     np.testing.assert_allclose(u - adata.var["velocity_gamma"].to_numpy()[genes] * s, velocity, rtol=1e-3, atol=1e-4)
+
+
+def test_the_curve_that_scvelo_draws_is_the_fitted_one_or_none(models, cells):
+    adata = models["dynamical"].annotate(cells.copy())
+    drawn = adata.var["fit_alpha"].notna().to_numpy()
+    assert 3 <= drawn.sum() <= adata.var["velocity_genes"].sum()
+    names = ["alpha", "beta", "gamma", "scaling", "t_", "u0", "s0"]
+    alpha, beta, gamma, scaling, stop, u_base, s_base = (adata.var[f"fit_{name}"].to_numpy()[drawn] for name in names)
+    t, beta = adata.layers["fit_t"].astype(float)[:, drawn], beta * scaling
+    assert np.isfinite(t).all()
+
+    def course(t, alpha, u, s):
+        # Bergen et al. 2020, equation 3.
+        decay, lost = np.exp(-beta * t), np.exp(-gamma * t)
+        now = s * lost + alpha / gamma * (1 - lost) + (alpha - u * beta) / (gamma - beta) * (lost - decay)
+        return u * decay + alpha / beta * (1 - decay), now
+
+    at_stop = course(stop, alpha, 0, 0)
+    on, off = course(t, alpha, 0, 0), course(np.maximum(t - stop, 0), 0, *at_stop)
+    u, s = (np.where(t < stop, up, down) for up, down in zip(on, off))
+    dynamics = models["dynamical"]._velocity.dynamics
+    ours = dynamics.at(20 * adata.obs["latent_time"].to_numpy())
+    fitted = drawn[adata.var["velocity_genes"].to_numpy()]
+    for curve, mine, sd in [
+        (u * scaling + u_base, ours[0], dynamics.unspliced_sd),
+        (s + s_base, ours[1], dynamics.spliced_sd),
+    ]:
+        assert (np.abs(curve - mine[:, fitted]) / sd[fitted]).max() < 0.1 + 1e-4
+    assert np.isnan(adata.layers["fit_t"][:, ~drawn]).all()
 
 
 def test_neighbours_are_what_scanpy_and_scvelo_look_for(models, cells):
