@@ -1,5 +1,6 @@
 """What SplicingFusion says of velocity."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,8 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion.modalities import Modalities
-from skfusion.singlecell._annotate import velocity_slots, write_neighbors
-from skfusion.singlecell._velocity import NoVelocity, VelocityModel
+from skfusion.singlecell._annotate import velocity_columns, write, write_neighbors
+from skfusion.singlecell._velocity import CHUNK, NoVelocity, VelocityModel
 
 
 class InfersVelocity:
@@ -43,30 +44,36 @@ class InfersVelocity:
         (moments, cells), self._velocity.scaled = self._velocity.scaled, None
         return [Velocity(moments, cells, n_hidden=self.n_hidden)]
 
-    def _decode_velocity(self, cells: Modalities, what: str) -> Any:
-        """Ask the trained decoder for "velocity" or "time" (n_cells, n_genes)."""
+    def _decode_velocity(self, cells: Modalities) -> tuple[Any, Any]:
+        """Ask the trained decoder for velocity (n_cells, n_velocity_genes) and time (n_cells,)."""
         import torch
 
+        from skfusion.decoders.kinetics import DURATION
         from skfusion.objectives import Velocity
 
         net = self.pretrainer_.net_
         decoder = next(o for o in net.criterion_ if isinstance(o, Velocity)).decoder.eval()
-        embedding = torch.from_numpy(self.pretrainer_.embed(cells, "fusion"))
+        there = np.any(cells.present, axis=1)
         with torch.inference_mode():
-            parts = [getattr(decoder, what)(part.to(net.device)).cpu() for part in embedding.split(1024)]
-        return torch.cat(parts).numpy()
+            parts = torch.from_numpy(self.pretrainer_.embed(cells, "fusion")).to(net.device).split(1024)
+            velocity = torch.cat([decoder.velocity(part) for part in parts]).cpu().numpy() * self._velocity.span
+            time = torch.cat([decoder.time(part).mean(dim=1) for part in parts]).cpu().numpy() / DURATION
+        return np.where(there[:, None], velocity, 0), np.where(there, time, np.nan)
 
-    def _infer(self, cells: Modalities) -> tuple[Any, Any]:
-        """Return velocity (n_cells, n_velocity_genes) and time (n_cells,), None where the method knows none."""
+    def _infer(self, cells: Modalities, with_moments: bool = False) -> Iterator[tuple[slice, Any, Any, Any]]:
+        """Yield, so that what is dense at once is bounded, which cells, and of them velocity, time and moments.
+
+        Velocity is (n_cells, n_velocity_genes), time (n_cells,) or None where the method knows none, and moments are
+        those of spliced and of unspliced, or None where nobody needs them.
+        """
         model = self._velocity
-        there = np.any(cells.present, axis=1, keepdims=True)  # (n_cells, 1)
-        if self.method == "mixture":
-            from skfusion.decoders.kinetics import DURATION
-
-            velocity = self._decode_velocity(cells, "velocity") * model.span
-            time = self._decode_velocity(cells, "time").mean(axis=1) / DURATION
-            return np.where(there, velocity, 0), np.where(there[..., 0], time, np.nan)
-        return model.infer(cells)
+        mixture = model.method == "mixture"
+        for start in range(0, len(cells), CHUNK):
+            rows = slice(start, start + CHUNK)
+            part = cells[rows]
+            moments: Any = model.moments(part) if with_moments or not mixture else None
+            velocity, time = self._decode_velocity(part) if mixture else model.infer(*moments)
+            yield rows, velocity, time, moments
 
     def _velocity_model(self) -> Any:
         check_is_fitted(self)
@@ -104,10 +111,10 @@ class InfersVelocity:
         ValueError
             Where no velocity was fitted, for a reason that the message tells.
         """
-        self._velocity_model()
-        velocity, _ = self._infer(self._read(X))
-        out = np.full((len(velocity), len(self.genes_)), np.nan, dtype=np.float32)
-        out[:, self._velocity.genes] = velocity
+        model, cells = self._velocity_model(), self._read(X)
+        out = np.full((len(cells), len(self.genes_)), np.nan, dtype=np.float32)
+        for rows, velocity, _, _ in self._infer(cells):
+            out[rows, model.genes] = velocity
         return out
 
     def latent_time(self, X: Any) -> Any:
@@ -128,26 +135,31 @@ class InfersVelocity:
         ValueError
             Where no velocity was fitted, or by "steady_state".
         """
-        self._velocity_model()
-        _, time = self._infer(self._read(X))
-        if time is None:
-            raise ValueError(f"method is {self.method!r}, which knows no time; set method='dynamical', and fit.")
-        return time
+        model = self._velocity_model()
+        if not model.knows_time:
+            raise ValueError(f"method is {model.method!r}, which knows no time; set method='dynamical', and fit.")
+        return np.concatenate([time for _, _, time, _ in self._infer(self._read(X))])
 
     def annotate(self, adata: Any) -> Any:
         """Write embeddings, velocity and kinetics into an AnnData, under the names that scanpy and scVelo look for.
 
         - ``obsm``: "X_fusion", "X_spliced", "X_unspliced".
-        - ``layers``: "Ms", "Mu", "velocity"; NaN for genes without velocity. Under "dynamical" also "fit_t", the time
-          since a gene went on.
+        - ``layers``: "Ms", "Mu", "velocity"; NaN for genes without velocity. A cell with no layer has the velocity 0,
+          and NaN as its moments.
         - ``obs``: "latent_time".
-        - ``var``: "velocity_genes", "velocity_gamma", "velocity_r2", and under "dynamical" the kinetics ``fit_alpha``,
-          ``fit_beta``, ``fit_gamma``, ``fit_scaling``, ``fit_t_`` (for how long transcription is on), ``fit_start``,
-          ``fit_before`` and ``fit_after`` (when it goes on, and its rates before and after). `PhasePortraitDisplay`
-          draws these; scVelo draws a gene that starts from nothing, at 0.
-        - ``obsp`` and ``uns``: neighbours, where there are none yet.
+        - ``var``: "velocity_genes"; "velocity_gamma" and "velocity_r2", the slope of the line of a gene's steady state,
+          by its extreme cells, and the share of variance that the line explains. Under "dynamical" also the kinetics
+          that velocity then comes from: ``kinetics_before``, ``kinetics_alpha``, ``kinetics_after`` (rates of
+          transcription), ``kinetics_start``, ``kinetics_stop`` (when it switches, on a clock on which cells are from 0
+          to ``uns["velocity_params"]["duration"]``), ``kinetics_beta``, ``kinetics_gamma`` and ``kinetics_scaling``
+          (what is seen of unspliced relative to spliced expression). `PhasePortraitDisplay` draws these. Genes that
+          transcription leaves as it found them have the same in scVelo's terms, ``fit_alpha``, ``fit_beta``,
+          ``fit_gamma``, ``fit_scaling``, ``fit_t_``, ``fit_u0`` and ``fit_s0``, with times since the switch in the
+          layer "fit_t", and scVelo draws them; for others, whose curve it would draw wrongly, these are NaN.
+        - ``obsp`` and ``uns``: neighbours in "X_fusion", where there are none yet but those of an earlier call.
 
-        Without a velocity the embeddings alone are written.
+        What an earlier call wrote and this one does not, such as the latent time of another method, is removed. Without
+        a velocity the embeddings alone are written.
 
         Parameters
         ----------
@@ -159,27 +171,43 @@ class InfersVelocity:
         AnnData
             The same one.
         """
-        from skfusion.decoders.kinetics import DURATION
-
         check_is_fitted(self)
         cells = self._read(adata)
         embeddings = {head: self.pretrainer_.embed(cells, head) for head in ["fusion", *cells.names]}
-        written: dict[str, dict[str, Any]] = {"obsm": {f"X_{head}": found for head, found in embeddings.items()}}
-        model = self._velocity
-        if model is not None:
-            spliced, unspliced = model.moments(cells)
-            velocity, time = self._infer(cells)
-            where = pd.Index(list(map(str, adata.var_names))).get_indexer(pd.Index(self.genes_))
-            # Genes that were fitted without names are known by their positions.
-            own = (where if self._has_names else self.genes_.astype(int))[model.genes]
-            written |= velocity_slots(model, spliced, unspliced, velocity, time, own, adata.n_vars)
+        slots: dict[str, dict[str, Any]] = {"obsm": {f"X_{head}": found for head, found in embeddings.items()}}
+        if self._velocity is not None:
+            slots |= self._velocity_slots(cells, adata.var_names)
         # Nothing is written until all of it is known.
-        for slot, entries in written.items():
-            for key, values in entries.items():
-                getattr(adata, slot)[key] = values
-        if model is not None:
-            adata.uns["velocity_params"] = {"mode": self.method, "n_neighbors": self.n_neighbors, "duration": DURATION}
-        known = "neighbors" in adata.uns or {"connectivities", "distances"} & set(adata.obsp)
-        if not known and adata.n_obs > self.n_neighbors:
-            write_neighbors(adata, embeddings["fusion"], self.n_neighbors)
+        write(adata, slots)
+        write_neighbors(adata, embeddings["fusion"], self.n_neighbors)
         return adata
+
+    def _velocity_slots(self, cells: Modalities, var_names: Any) -> dict[str, dict[str, Any]]:
+        """Return what goes into layers, var, obs and uns of an AnnData with these genes."""
+        from skfusion.decoders.kinetics import DURATION
+
+        model = self._velocity
+        where = pd.Index(list(map(str, var_names))).get_indexer(pd.Index(self.genes_))
+        # Genes that were fitted without names are known by their positions.
+        own = (where if self._has_names else self.genes_.astype(int))[model.genes]
+        shape = len(cells), len(var_names)
+        layers = {name: np.full(shape, np.nan, dtype=np.float32) for name in ("Ms", "Mu", "velocity")}
+        latent_time = np.empty(len(cells)) if model.knows_time else None
+        for rows, velocity, time, moments in self._infer(cells, with_moments=True):
+            for layer, values in zip(layers.values(), (*moments, velocity)):
+                layer[rows, own] = values
+            if latent_time is not None:
+                latent_time[rows] = time
+        slots: dict[str, dict[str, Any]] = {
+            "layers": layers,
+            "var": velocity_columns(model, own, len(var_names)),
+            "uns": {"velocity_params": {"mode": model.method, "n_neighbors": model.n_neighbors, "duration": DURATION}},
+        }
+        if latent_time is not None:
+            slots["obs"] = {"latent_time": latent_time}
+        if model.dynamics is not None:
+            # Each gene's own clock, which starts where its transcription first switches.
+            since = DURATION * latent_time[:, None] - model.dynamics.start
+            layers["fit_t"] = np.full(shape, np.nan, dtype=np.float32)
+            layers["fit_t"][:, own] = np.where(np.isnan(slots["var"]["fit_alpha"][own]), np.nan, np.maximum(since, 0))
+        return slots

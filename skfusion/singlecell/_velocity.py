@@ -18,7 +18,8 @@ from skfusion.singlecell.steady_state import steady_state_velocity
 _MIN_SHARED_COUNTS = 20
 _N_COMPONENTS = 30
 _LEAST_VARIANCE = 1e-10
-_CHUNK = 4096
+CHUNK = 4096
+"""Cells whose moments are held at once."""
 
 
 class NoVelocity(ValueError):
@@ -42,6 +43,7 @@ class VelocityModel:
 
     def __init__(self, method: str, n_neighbors: int, counts: list[str], seed: int) -> None:
         self.method, self.n_neighbors, self.counts, self.seed = method, n_neighbors, counts, seed
+        self.knows_time = method != "steady_state"
 
     def fit(self, X: Modalities) -> "VelocityModel":
         """Learn from cells over the fitted genes.
@@ -180,16 +182,12 @@ class VelocityModel:
             found.append(out)
         return found[0], found[1]
 
-    def infer(self, X: Modalities) -> tuple[Any, Any]:
-        """Return velocities (n_cells, n_genes), and times from 0 to 1 (n_cells,) or None where the method knows none.
+    def infer(self, spliced: Any, unspliced: Any) -> tuple[Any, Any]:
+        """Return what moments (n_cells, n_genes) tell.
 
-        A cell with no layer has the velocity 0, and the time NaN.
+        Velocities (n_cells, n_genes), and times from 0 to 1 (n_cells,) or None where the method knows none. A cell with
+        no layer has the velocity 0, and the time NaN.
         """
-        found = [self._infer(*self.moments(part)) for part in _parts(X)]
-        velocity, time = zip(*found)
-        return np.concatenate(velocity), None if self.dynamics is None else np.concatenate(time)
-
-    def _infer(self, spliced: Any, unspliced: Any) -> tuple[Any, Any]:
         time = None
         if self.dynamics is None:
             velocity = unspliced - self.gamma * spliced
@@ -199,11 +197,6 @@ class VelocityModel:
             time = self.dynamics.time(spliced, unspliced)
             velocity, time = self.dynamics.velocity(time), time / DURATION
         return np.nan_to_num(velocity).astype(np.float32), time
-
-
-def _parts(X: Modalities) -> Any:
-    """Cut `X`, so that what is dense at once is bounded."""
-    return (X[start : start + _CHUNK] for start in range(0, len(X), _CHUNK))
 
 
 def _graph(near: Any, n_columns: int) -> Any:

@@ -20,7 +20,8 @@ def project_velocity(X: Any, velocity: Any, neighbors: Any, embedding: Any, *, s
     Parameters
     ----------
     X, velocity : array-like of shape (n_cells, n_genes)
-        Expression, such as the spliced moments, and its velocity, of the velocity genes.
+        Expression, such as the spliced moments, and its velocity, of the velocity genes. A row of NaN in either is a
+        cell of which nothing is known: no other goes there.
     neighbors : CSR matrix of shape (n_cells, n_cells)
         Who is a neighbour of whom.
     embedding : array-like of shape (n_cells, n_dimensions)
@@ -31,7 +32,7 @@ def project_velocity(X: Any, velocity: Any, neighbors: Any, embedding: Any, *, s
     Returns
     -------
     ndarray of shape (n_cells, n_dimensions)
-        Arrows without a unit; 0 for a cell without neighbours.
+        Arrows without a unit; 0 for a cell without neighbours, NaN for one of which nothing is known.
 
     Raises
     ------
@@ -54,9 +55,25 @@ def project_velocity(X: Any, velocity: Any, neighbors: Any, embedding: Any, *, s
     >>> bool(arrows[:, 0].mean() > 5 * abs(arrows[:, 1].mean()))
     True
     """
-    X, velocity = check_velocity(X, velocity)
+    X, velocity = (
+        check_array(values, dtype=float, ensure_all_finite=False, input_name=name)
+        for values, name in ((X, "X"), (velocity, "velocity"))
+    )
+    check_same_shape(X=X, velocity=velocity)
     neighbors = check_neighbors(neighbors, len(X))
     embedding = check_embedding(embedding, len(X))
+    known = ~(np.isnan(X).all(axis=1) | np.isnan(velocity).all(axis=1))
+    known |= not known.any()  # then the check says what is wrong
+    arrows = np.full(embedding.shape, np.nan)
+    X, velocity = check_velocity(X[known], velocity[known])
+    arrows[known] = _expected_steps(X, velocity, neighbors[known][:, known], embedding[known], scale)
+    return arrows
+
+
+def _expected_steps(
+    X: np.ndarray, velocity: np.ndarray, neighbors: sparse.csr_matrix, embedding: np.ndarray, scale: float
+) -> np.ndarray:
+    """Project the velocity of cells that all have one."""
     transitions = transition_matrix(velocity_graph(X, velocity, neighbors), scale)
     rows, columns = _pairs(transitions)
     steps = _unit(embedding[columns] - embedding[rows])  # (n_pairs, n_dimensions)

@@ -171,19 +171,63 @@ def test_a_phase_portrait_has_cells_kinetics_and_steady_state():
 
 
 def test_a_gene_of_an_anndata_comes_with_what_var_holds(adata):
-    adata.var["fit_alpha"], adata.var["fit_beta"], adata.var["fit_gamma"] = [5.0, np.nan], [0.5, 1], [0.3, 1]
-    adata.var["fit_t_"], adata.var["velocity_gamma"] = [9.0, 3.0], [0.7, 0.8]
+    adata.var["velocity_gamma"] = [0.7, 0.8]
+    for name, value in {"alpha": 5, "beta": 0.5, "gamma": 0.3, "t_": 9, "scaling": 2}.items():
+        adata.var[f"fit_{name}"] = [value, np.nan]
     display = PhasePortraitDisplay.from_anndata(adata, "Actb", color="latent_time")
     np.testing.assert_allclose(display.cells_[0].get_offsets()[:, 0], adata.layers["Ms"][:, 0])
-    assert display.kinetics == {"alpha": 5, "beta": 0.5, "gamma": 0.3, "t_switch": 9}
+    # scVelo's rate of splicing is that of the unspliced counts that are seen
+    assert display.kinetics == {"alpha": 5, "beta": 1, "gamma": 0.3, "t_switch": 9, "scaling": 2}
     assert display.steady_state is None  # that of the kinetics is drawn
-    adata.var["fit_before"], adata.var["fit_start"] = [0.5, np.nan], [-1.0, np.nan]
-    adata.uns["velocity_params"] = {"duration": 20.0}
+    np.testing.assert_allclose(np.diff(display.line_.get_ydata()) / np.diff(display.line_.get_xdata()), 0.3 / 0.5)
+    np.testing.assert_allclose(display.curve_.get_xydata()[0], 0)
+    adata.var["fit_u0"], adata.var["fit_s0"] = [1.0, np.nan], [2.0, np.nan]
     display = PhasePortraitDisplay.from_anndata(adata, "Actb")
-    assert (display.kinetics["before"], display.kinetics["start"], display.kinetics["duration"]) == (0.5, -1, 20)
+    np.testing.assert_allclose(display.curve_.get_xydata()[0], [2, 1])
+    np.testing.assert_allclose(display.line_.get_ydata()[0], 1 - 2 * 0.6)
     other = PhasePortraitDisplay.from_anndata(adata, "Ins1", color="cluster")
     assert other.kinetics is None
     assert other.steady_state == (0.8, 0)
+    own = {"before": 0.5, "alpha": 4, "after": 0.2, "beta": 0.5, "gamma": 0.4, "scaling": 0.9, "start": -1, "stop": 6}
+    for name, value in own.items():
+        adata.var[f"kinetics_{name}"] = [value, np.nan]
+    adata.uns["velocity_params"] = {"duration": 20.0}
+    del own["stop"]
+    display = PhasePortraitDisplay.from_anndata(adata, "Actb")
+    assert display.kinetics == {**own, "t_switch": 7, "duration": 20}
+
+
+# cells without a layer
+
+
+@pytest.mark.parametrize("kind", ["stream", "grid", "cells"])
+@pytest.mark.parametrize("layers", [["Ms", "Mu"], ["velocity"]])
+def test_cells_without_a_layer_are_drawn_without_an_arrow(adata, kind, layers):
+    lacking = np.arange(300) % 10 == 0
+    alone = VelocityDisplay.from_anndata(adata[~lacking].copy(), kind=kind)
+    for layer in layers:
+        adata.layers[layer][lacking] = np.nan
+    display = VelocityDisplay.from_anndata(adata, color="cluster", kind=kind)
+    assert sum(len(dots.get_offsets()) for dots in display.cells_) == 300
+    np.testing.assert_array_equal(np.isnan(display.arrows).all(axis=1), lacking)
+    np.testing.assert_allclose(display.arrows[~lacking], alone.arrows)
+    if kind == "cells":
+        np.testing.assert_allclose(display.arrows_.U, alone.arrows_.U)
+    assert inside(display.figure_)
+    for gene in adata.var_names:
+        portrait = PhasePortraitDisplay.from_anndata(adata, gene, color="cluster")
+        assert np.isfinite([*portrait.ax_.get_xlim(), *portrait.ax_.get_ylim()]).all()
+        assert inside(portrait.figure_)
+
+
+def test_no_arrow_at_all_is_an_error(adata):
+    with pytest.raises(ValueError, match="arrows is NaN for all cells"):
+        VelocityDisplay(embedding=adata.X, arrows=np.full((300, 2), np.nan)).plot()
+    adata.layers["velocity"][:, :] = np.nan
+    with pytest.raises(ValueError, match="'velocity' has no gene whose velocity is known"):
+        VelocityDisplay.from_anndata(adata)
+    with pytest.raises(ValueError, match="velocity has NaN or infinity in 2 of 2 genes"):
+        project_velocity(adata.X, adata.layers["velocity"], adata.obsp["connectivities"], adata.X)
 
 
 # latent time

@@ -133,8 +133,8 @@ def test_annotate_writes_what_scanpy_and_scvelo_look_for(fitted, tmp_path):
     np.testing.assert_array_equal(back.var["velocity_genes"], fitted.velocity_genes_)
     assert not wider.var["velocity_genes"]["other"]
     np.testing.assert_array_equal(wider.obs["latent_time"], fitted.latent_time(adata))
-    kinetics = wider.var.loc[wider.var["velocity_genes"], ["fit_alpha", "fit_beta", "fit_gamma", "fit_t_"]]
-    assert (kinetics > 0).all(axis=None)
+    rates = [f"kinetics_{name}" for name in ("before", "alpha", "after", "beta", "gamma", "scaling")]
+    assert (wider.var.loc[wider.var["velocity_genes"], rates] > 0).all(axis=None)
     assert wider.obsp["connectivities"].shape == wider.obsp["distances"].shape == (250, 250)
     assert wider.uns["neighbors"]["params"]["n_neighbors"] == 15
     wider.write_h5ad(tmp_path / "annotated.h5ad")
@@ -151,12 +151,17 @@ def test_annotate_finds_genes_without_names_by_position(fitted):
     np.testing.assert_array_equal(adata.layers["velocity"], nameless.velocity(layers))
 
 
-def test_times_of_genes_are_on_the_clock_of_the_cells(fitted):
+def test_kinetics_are_on_the_clock_of_the_cells(fitted):
     adata, _ = planted()
     fitted.annotate(adata)
     genes = adata.var["velocity_genes"].to_numpy()
-    since = 20 * adata.obs["latent_time"].to_numpy()[:, None] - adata.var["fit_start"].to_numpy()[genes]
-    np.testing.assert_allclose(adata.layers["fit_t"][:, genes], np.maximum(since, 0), atol=1e-4)
+    field = {name: torch.from_numpy(adata.var[f"kinetics_{name}"].to_numpy()[genes]) for name in Transcription._fields}
+    time = torch.from_numpy(20 * adata.obs["latent_time"].to_numpy())[:, None]
+    u, s = Transcription(**field).at(time)
+    rate = splicing_velocity(u, s, field["beta"], field["gamma"])
+    np.testing.assert_allclose(adata.layers["velocity"][:, genes], rate, rtol=1e-4, atol=1e-4)
+    seen = u.numpy() * adata.var["kinetics_scaling"].to_numpy()[genes]
+    assert np.corrcoef(seen.ravel(), adata.layers["Mu"][:, genes].ravel())[0, 1] > 0.9
 
 
 def test_a_mixture_of_states_is_trained_with_the_embedding():
@@ -172,7 +177,10 @@ def test_a_mixture_of_states_is_trained_with_the_embedding():
     np.testing.assert_allclose(mixed.velocity(adata[:4].copy())[:, genes], velocity[:4], rtol=1e-3, atol=1e-4)
     holding = [o for o in mixed.pretrainer_.objectives if hasattr(o, "moments")]
     assert all(o.moments is None for o in holding)
-    assert "fit_alpha" not in mixed.annotate(adata).var
+    mixed.annotate(adata)
+    assert "kinetics_alpha" not in adata.var
+    np.testing.assert_allclose(adata.layers["velocity"][:, genes], velocity, rtol=1e-5)
+    np.testing.assert_allclose(adata.obs["latent_time"], mixed.latent_time(adata), rtol=1e-5)
 
 
 def test_annotate_keeps_neighbours_that_are_there(fitted):

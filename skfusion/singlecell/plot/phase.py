@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from skfusion.singlecell._annotate import KINETICS
 from skfusion.singlecell.plot._cells import Colour, dot_size, new_axes, part_of
 
 _RATES = ("alpha", "beta", "gamma", "t_switch")
-_OPTIONAL = {"before": 0.0, "after": 0.0, "start": 0.0, "scaling": 1.0, "duration": np.inf}
+_OPTIONAL = {"before": 0.0, "after": 0.0, "start": 0.0, "scaling": 1.0, "duration": np.inf, "u0": 0.0, "s0": 0.0}
 _LONG = 12.0  # so many mean lifetimes after the switch, nothing changes any more
 
 
@@ -33,7 +34,7 @@ class PhasePortraitDisplay:
         ``alpha``, ``beta``, ``gamma`` and ``t_switch`` (for how long transcription is on) of the gene. Where they are
         known: ``before`` and ``after``, the rates of transcription before and after, 0 otherwise; ``start``, when it
         goes on, and ``duration``, when time ends, to draw what lies between time 0 and that alone; ``scaling``, what is
-        seen of unspliced relative to spliced expression.
+        seen of unspliced relative to spliced expression; ``u0`` and ``s0``, what is always there of both.
     steady_state : float or (float, float), default=None
         Slope of the steady state, with its offset; None is γ / β of the kinetics, where there are some.
     name : str, default=None
@@ -141,9 +142,8 @@ class PhasePortraitDisplay:
     ) -> "PhasePortraitDisplay":
         """Draw one gene of an AnnData, with what ``var`` holds of it.
 
-        The kinetics are ``fit_alpha``, ``fit_beta``, ``fit_gamma``, ``fit_t_`` and ``fit_scaling``, as scVelo calls
-        them, and ``fit_before``, ``fit_after`` and ``fit_start``. Without kinetics the steady state is
-        ``velocity_gamma``, with ``velocity_offset``.
+        The kinetics are those that `SplicingFusion.annotate` writes (``kinetics_alpha`` and so on), else scVelo's
+        (``fit_alpha`` and so on). Without kinetics the steady state is ``velocity_gamma``, with ``velocity_offset``.
 
         Parameters
         ----------
@@ -183,13 +183,9 @@ class PhasePortraitDisplay:
                 'velocity, adata.var_names[adata.var["velocity_genes"]].'
             )
         row = adata.var.loc[gene]
-        kinetics = steady = None
-        if all(_known(row, name) for name in map(_column_of, _RATES)):
-            known = [name for name in (*_RATES, *_OPTIONAL) if _known(row, _column_of(name))]
-            kinetics = {name: float(row[_column_of(name)]) for name in known}
-            duration = adata.uns.get("velocity_params", {}).get("duration")
-            kinetics |= {} if duration is None else {"duration": float(duration)}
-        elif _known(row, "velocity_gamma"):
+        duration = adata.uns.get("velocity_params", {}).get("duration", np.inf)
+        kinetics, steady = _own_kinetics(row, float(duration)) or _scvelo_kinetics(row), None
+        if kinetics is None and _known(row, "velocity_gamma"):
             steady = float(row["velocity_gamma"]), float(row.get("velocity_offset", 0.0))
         values = None if color is None else part_of(adata, "obs", color, "color")
         return cls.from_moments(s, u, gene=gene, color=values, kinetics=kinetics, steady_state=steady, ax=ax, **options)
@@ -225,7 +221,7 @@ class PhasePortraitDisplay:
         dots = {"s": dot_size(len(s)), "alpha": 0.6, "linewidths": 0, "zorder": 1, **(cell_kw or {})}
         self.cells_ = colour.scatter(ax, np.column_stack([s, u]), **dots)
         self.curve_ = self.line_ = None
-        furthest = s.max(initial=0)
+        furthest = np.nanmax(s, initial=0)  # cells without a layer are NaN
         if self.kinetics is not None:
             curve_u, curve_s = trajectory(_rates(self.kinetics))
             style = {"color": "0.1", "linewidth": 1.8, "zorder": 3, "label": "fitted kinetics", **(curve_kw or {})}
@@ -236,7 +232,7 @@ class PhasePortraitDisplay:
             at = np.array([0.0, furthest])
             style = {"color": "0.4", "linewidth": 1.5, "linestyle": (0, (4, 3)), "zorder": 2, "label": "steady state"}
             (self.line_,) = ax.plot(at, slope[0] * at + slope[1], **{**style, **(line_kw or {})})
-        self._name_axes(colour, max(u.max(initial=0), 0.0 if self.curve_ is None else curve_u.max()))
+        self._name_axes(colour, max(np.nanmax(u, initial=0), 0.0 if self.curve_ is None else curve_u.max()))
         return self
 
     def _steady_state(self) -> tuple[float, float] | None:
@@ -245,7 +241,8 @@ class PhasePortraitDisplay:
             return float(slope[0]), float(slope[1]) if len(slope) > 1 else 0.0
         if self.kinetics is not None:
             rates = _rates(self.kinetics)
-            return rates["gamma"] / rates["beta"] * rates["scaling"], 0.0
+            ratio = rates["gamma"] / rates["beta"] * rates["scaling"]
+            return ratio, rates["u0"] - ratio * rates["s0"]
         return None
 
     def _name_axes(self, colour: Colour, highest: float) -> None:
@@ -291,7 +288,7 @@ def trajectory(rates: Mapping[str, float], n: int = 200) -> tuple[np.ndarray, np
         stop=torch.tensor(off, dtype=torch.float64),
     )
     u, s = (layer.numpy() for layer in gene.at(torch.from_numpy(time)))
-    return u * rates["scaling"], s
+    return u * rates["scaling"] + rates["u0"], s + rates["s0"]
 
 
 def _rates(kinetics: Mapping[str, float]) -> dict[str, float]:
@@ -301,15 +298,29 @@ def _rates(kinetics: Mapping[str, float]) -> dict[str, float]:
     rates = {name: float(value) for name, value in {**_OPTIONAL, **kinetics}.items()}
     low = {name: value for name, value in rates.items() if name in (*_RATES, "scaling", "duration") and not value > 0}
     low |= {name: rates[name] for name in ("before", "after") if not rates[name] >= 0}
-    low |= {name: rates[name] for name in (*_RATES, "start", "scaling") if not np.isfinite(rates[name])}
+    low |= {name: rates[name] for name in (*_RATES, "start", "scaling", "u0", "s0") if not np.isfinite(rates[name])}
     if low:
         raise ValueError(f"kinetics has {low}; due are positive rates and times, and a finite start.")
     return rates
 
 
-def _column_of(name: str) -> str:
-    """Return what `var` calls a rate."""
-    return "fit_t_" if name == "t_switch" else f"fit_{name}"
+def _own_kinetics(row: Any, duration: float) -> dict[str, float] | None:
+    """Return the kinetics that skfusion fitted to a gene, a row of `var`, if it did."""
+    if not all(_known(row, f"kinetics_{name}") for name in KINETICS):
+        return None
+    rates = {name: float(row[f"kinetics_{name}"]) for name in KINETICS}
+    rates["t_switch"] = rates.pop("stop") - rates["start"]
+    return {**rates, "duration": duration}
+
+
+def _scvelo_kinetics(row: Any) -> dict[str, float] | None:
+    """Return the kinetics that scVelo fitted to a gene, if it did."""
+    if not all(_known(row, f"fit_{name}") for name in ("alpha", "beta", "gamma", "t_")):
+        return None
+    names = ("alpha", "beta", "gamma", "scaling", "u0", "s0")
+    rates = {name: float(row[f"fit_{name}"]) for name in names if _known(row, f"fit_{name}")}
+    # scVelo's splicing rate is that of unspliced counts as they are seen.
+    return {**rates, "beta": rates["beta"] * rates.get("scaling", 1.0), "t_switch": float(row["fit_t_"])}
 
 
 def _known(row: Any, name: str) -> bool:

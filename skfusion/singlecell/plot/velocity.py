@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import check_array
 
 from skfusion.singlecell.plot._cells import Colour, bare, dot_size, new_axes, part_of
 from skfusion.singlecell.projection import check_embedding, project_velocity
@@ -25,7 +26,7 @@ class VelocityDisplay:
     embedding : array-like of shape (n_cells, 2)
         Where the cells are drawn.
     arrows : array-like of shape (n_cells, 2)
-        Where they are heading, as `project_velocity` gives it.
+        Where they are heading, as `project_velocity` gives it. A cell whose row is NaN is drawn without an arrow.
     color : array-like of shape (n_cells,), default=None
         Labels, or floats such as latent time.
     name : str, default=None
@@ -113,7 +114,8 @@ class VelocityDisplay:
     ) -> "VelocityDisplay":
         """Draw what an AnnData holds.
 
-        Genes without velocity (NaN) are left out, and those that ``var["velocity_genes"]`` leaves out.
+        Genes without velocity (NaN) are left out, and those that ``var["velocity_genes"]`` leaves out. Cells that have
+        no moments or no velocity are drawn without an arrow.
 
         Parameters
         ----------
@@ -147,11 +149,14 @@ class VelocityDisplay:
         X = _dense(part_of(adata, "layers", expression_layer, "expression_layer"))
         neighbors = part_of(adata, "obsp", neighbors_key, "neighbors_key")
         values = None if color is None else part_of(adata, "obs", color, "color")
-        kept = np.isfinite(velocity).all(axis=0)
+        finite = np.isfinite(velocity)
+        kept = finite[finite.any(axis=1)].all(axis=0) & finite.any(axis=0)
         if "velocity_genes" in adata.var:
             kept &= adata.var["velocity_genes"].to_numpy(dtype=bool)
         if not kept.any():
-            raise ValueError(f"layer {velocity_layer!r} has no gene whose velocity is known in all cells.")
+            raise ValueError(
+                f"layer {velocity_layer!r} has no gene whose velocity is known in all cells that have one."
+            )
         return cls.from_velocity(
             X[:, kept], velocity[:, kept], sparse.csr_matrix(neighbors), embedding, color=values, ax=ax, **options
         )
@@ -189,15 +194,16 @@ class VelocityDisplay:
         if kind not in _KINDS:
             raise ValueError(f"kind is {kind!r}; due is one of {list(_KINDS)}.")
         points, arrows = check_pictured(self.embedding, self.arrows)
+        known = np.isfinite(arrows).all(axis=1)
         colour = Colour(self.color, len(points), self.name)
         self.ax_ = ax = new_axes(ax, (7.2 if colour.labels else 6.4, 5))
         self.figure_ = ax.figure
         dots = {"s": dot_size(len(points)), "alpha": 0.55, "linewidths": 0, "zorder": 1, **(cell_kw or {})}
         self.cells_ = colour.scatter(ax, points, **dots)
         if kind == "cells":
-            self.arrows_ = _quiver(ax, points, arrows, 1.5 * _spacing(points, n_grid), arrow_kw)
+            self.arrows_ = _quiver(ax, points[known], arrows[known], 1.5 * _spacing(points, n_grid), arrow_kw)
         else:
-            x, y, mean = velocity_on_grid(points, arrows, n_grid=n_grid, smoothing=smoothing)
+            x, y, mean = velocity_on_grid(points[known], arrows[known], n_grid=n_grid, smoothing=smoothing)
             if kind == "stream":
                 length = np.linalg.norm(mean, axis=2)
                 # Thin lines where arrows are short or disagree.
@@ -215,7 +221,11 @@ class VelocityDisplay:
 def check_pictured(embedding: Any, arrows: Any) -> tuple[np.ndarray, np.ndarray]:
     """Check cells and arrows of a picture: two columns each."""
     points = check_embedding(embedding, len(embedding))
-    arrows = check_embedding(arrows, len(points))
+    arrows = check_array(arrows, dtype=float, ensure_all_finite=False, input_name="arrows")
+    lacks = np.isnan(arrows).all(axis=1)
+    if lacks.all():
+        raise ValueError("arrows is NaN for all cells; due is an arrow for some of them.")
+    check_embedding(np.where(lacks[:, None], 0, arrows), len(points))
     for name, table in (("embedding", points), ("arrows", arrows)):
         if table.shape[1] != 2:
             raise ValueError(f"{name} has {table.shape[1]} columns; due are the two that shall be drawn.")
