@@ -837,7 +837,7 @@ def test_the_default_final_estimator_adds_up_log_odds():
         if name == "a__svm":
             columns.append(found)
         else:
-            columns.append(np.diff(np.log(np.maximum(found, 1e-3)), axis=1) / 2)
+            columns.append(np.diff(np.log(np.maximum(found, 1e-2)), axis=1) / 2)
     expected = clone(model.final_estimator_).fit(np.hstack(columns), np.searchsorted(model.classes_, y))
     np.testing.assert_allclose(model.final_estimator_[-1].coef_, expected[-1].coef_, rtol=1e-9)
 
