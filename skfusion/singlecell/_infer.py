@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from skfusion._warn import warn
 from skfusion.modalities import Modalities
 from skfusion.singlecell._annotate import velocity_slots, write_neighbors
+from skfusion.singlecell._layers import anndata_of
 from skfusion.singlecell._velocity import NoVelocity, VelocityModel
 
 
@@ -15,6 +17,8 @@ class InfersVelocity:
     """RNA velocity and latent time of an estimator of cells, and their way into an AnnData."""
 
     method: Any
+    mod: Any
+    _keys: Any
     n_neighbors: int
     genes_: Any
     _has_names: bool
@@ -24,15 +28,21 @@ class InfersVelocity:
     _read: Any
 
     def _fit_velocity(self, cells: Modalities, seed: int) -> None:
-        """Fit the model of velocity; where there is none to fit, keep the reason for those who ask for it."""
+        """Fit the model of velocity; where there is none to fit, keep the reason for those who ask for it.
+
+        Who has named a method has asked already.
+        """
         self._velocity: Any = None
         if self.method is None:
             self._no_velocity = "method is None, so that no velocity was fitted; set method='dynamical', and fit."
             return
+        method = "dynamical" if self.method == "auto" else self.method
         try:
-            self._velocity = VelocityModel(self.method, self.n_neighbors, self._counts, seed).fit(cells)
+            self._velocity = VelocityModel(method, self.n_neighbors, self._counts, seed).fit(cells)
         except NoVelocity as error:
             self._no_velocity = f"no velocity was fitted: {error}"
+            if self.method != "auto":
+                warn(f"method is {self.method!r}, but {self._no_velocity} method=None or 'auto' goes without.")
 
     def _velocity_objectives(self) -> list[Any]:
         """Return what the network has to learn of velocity."""
@@ -89,7 +99,7 @@ class InfersVelocity:
 
         Parameters
         ----------
-        X : AnnData, dict or Modalities
+        X : AnnData, MuData, dict or Modalities
             Cells with one layer or both.
 
         Returns
@@ -115,7 +125,7 @@ class InfersVelocity:
 
         Parameters
         ----------
-        X : AnnData, dict or Modalities
+        X : AnnData, MuData, dict or Modalities
             Cells with one layer or both.
 
         Returns
@@ -128,11 +138,10 @@ class InfersVelocity:
         ValueError
             Where no velocity was fitted, or by "steady_state".
         """
-        self._velocity_model()
-        _, time = self._infer(self._read(X))
-        if time is None:
-            raise ValueError(f"method is {self.method!r}, which knows no time; set method='dynamical', and fit.")
-        return time
+        method = self._velocity_model().method
+        if method not in ("dynamical", "mixture"):
+            raise ValueError(f"method is {method!r}, which knows no time; set method='dynamical', and fit.")
+        return self._infer(self._read(X))[1]
 
     def annotate(self, adata: Any) -> Any:
         """Write embeddings, velocity and kinetics into an AnnData, under the names that scanpy and scVelo look for.
@@ -151,17 +160,18 @@ class InfersVelocity:
 
         Parameters
         ----------
-        adata : AnnData
-            Cells with one layer or both; it is changed.
+        adata : AnnData or MuData
+            Cells with one layer or both; it is changed. Of a MuData, the AnnData that holds the layers is.
 
         Returns
         -------
-        AnnData
+        AnnData or MuData
             The same one.
         """
         from skfusion.decoders.kinetics import DURATION
 
         check_is_fitted(self)
+        given, adata = adata, anndata_of(adata, self.mod, self._keys)
         cells = self._read(adata)
         embeddings = {head: self.pretrainer_.embed(cells, head) for head in ["fusion", *cells.names]}
         written: dict[str, dict[str, Any]] = {"obsm": {f"X_{head}": found for head, found in embeddings.items()}}
@@ -178,8 +188,8 @@ class InfersVelocity:
             for key, values in entries.items():
                 getattr(adata, slot)[key] = values
         if model is not None:
-            adata.uns["velocity_params"] = {"mode": self.method, "n_neighbors": self.n_neighbors, "duration": DURATION}
+            adata.uns["velocity_params"] = {"mode": model.method, "n_neighbors": self.n_neighbors, "duration": DURATION}
         known = "neighbors" in adata.uns or {"connectivities", "distances"} & set(adata.obsp)
         if not known and adata.n_obs > self.n_neighbors:
             write_neighbors(adata, embeddings["fusion"], self.n_neighbors)
-        return adata
+        return given

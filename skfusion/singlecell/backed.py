@@ -32,6 +32,8 @@ def read_backed(path: Any) -> Any:
         Where the file is neither HDF5 nor zarr, holds no AnnData, or has layers of unequal shape.
     FileNotFoundError
         Where there is none.
+    ImportError
+        Where a zarr store, or a MuData, needs a package that is not installed; the message names the extra.
 
     Examples
     --------
@@ -49,6 +51,17 @@ def read_backed(path: Any) -> Any:
     (2, 278)
     """
     root = _open(Path(path))
+    try:
+        return _read(root, path)
+    except BaseException:
+        # A zarr store has nothing to close.
+        if hasattr(root, "close"):
+            root.close()
+        raise
+
+
+def _read(root: Any, path: Any) -> Any:
+    """Return what a file or store holds."""
     if "mod" not in root:
         return _anndata(root, path)
     from anndata.io import read_elem
@@ -68,8 +81,7 @@ def _open(path: Path) -> Any:
     if not path.exists():
         raise FileNotFoundError(f"there is no {str(path)!r}.")
     if path.is_dir():
-        import zarr
-
+        zarr = optional("zarr")
         try:
             return zarr.open_group(str(path), mode="r")
         except (FileNotFoundError, ValueError) as error:
