@@ -108,7 +108,8 @@ def _anndata(root: Any, path: Any) -> Any:
     if lacking:
         raise ValueError(f"{str(path)!r} holds no {lacking[0]}, so that it is no AnnData; it has {list(root)}.")
     parts = {key: read_elem(root[key]) for key in _ANNOTATIONS if key in root}
-    matrices = {"X": _matrix(root["X"])} if "X" in root else {}
+    X = _matrix(root["X"]) if "X" in root else None
+    matrices = {} if X is None else {"X": X}  # an h5mu file may say that there is none
     layers = {key: _matrix(root[f"layers/{key}"]) for key in root["layers"]} if "layers" in root else {}
     due = (len(parts["obs"]), len(parts["var"]))
     odd = {key: tuple(values.shape) for key, values in (matrices | layers).items() if tuple(values.shape) != due}
@@ -124,7 +125,7 @@ def _matrix(element: Any) -> Any:
     """Return a dataset, or sparse values, in the file; in memory where they are neither."""
     from anndata.io import read_elem, sparse_dataset
 
-    if hasattr(element, "shape"):
+    if getattr(element, "shape", None) is not None:
         return element
     if str(element.attrs.get("encoding-type", element.attrs.get("h5sparse_format", ""))).startswith(("csr", "csc")):
         return sparse_dataset(element)

@@ -26,10 +26,7 @@ def make_cells(kind):
     """RNA counts, and another assay that a fifth of the cells lack."""
     rng = np.random.default_rng(0)
     rna = sparse.csr_matrix(rng.poisson(1.0, size=(N, 8)).astype(np.float32))
-    if kind == "protein":
-        other = rng.normal(size=(N, 3))
-    else:
-        other = (rng.random((N, 12)) < 0.3).astype(np.float32)
+    other = rng.normal(size=(N, 3)) if kind == "protein" else (rng.random((N, 12)) < 0.3).astype(np.float32)
     other[rng.permutation(N)[: N // 5]] = np.nan
     cells = pd.DataFrame(index=[f"cell{i}" for i in range(N)])
     other = other if kind == "protein" else sparse.csr_matrix(other)
