@@ -20,12 +20,14 @@ import pandas as pd
 import torch
 from _timing import machine
 from scipy.stats import spearmanr
+from sklearn.decomposition import PCA
 
 from skfusion.decoders.kinetics import Transcription, splicing_velocity
 from skfusion.singlecell import (
     SplicingFusion,
     dynamical_velocity,
     nearest_neighbors,
+    normalize_layer,
     steady_state_velocity,
     velocity_report,
 )
@@ -76,6 +78,18 @@ def simulation(seeds):
     print(pd.DataFrame(rows, columns=columns).round(3).to_string(index=False))
 
 
+def fitted_counts(model, adata, layer):
+    """Counts of a layer over the genes that a model has fitted, normalised."""
+    return normalize_layer(adata[:, list(model.genes_)].layers[layer])
+
+
+def neighbors(model, adata):
+    """Neighbours in the principal components in which the model takes those of its moments."""
+    pca = PCA(30, svd_solver="arpack", random_state=0)
+    places = pca.fit_transform(fitted_counts(model, adata, "spliced").log1p())
+    return nearest_neighbors(places, model.n_neighbors)
+
+
 def pancreas(seeds, n_shuffles):
     import anndata
 
@@ -94,9 +108,7 @@ def pancreas(seeds, n_shuffles):
             "steady state": unspliced - adata.var["velocity_gamma"].to_numpy()[genes] * spliced,
             "dynamical": adata.layers["velocity"][:, genes],
         }
-        fitted = model._velocity
-        places = fitted.projections["spliced"].transform(model._read(adata)["spliced"])
-        near = nearest_neighbors(places, model.n_neighbors)
+        near = neighbors(model, adata)
         refits = {
             "steady state": lambda u, s=spliced: steady_state_velocity(s, u).velocity,
             "dynamical": lambda u, s=spliced, near=near: dynamical_velocity(s, u, near).velocity,
@@ -104,7 +116,8 @@ def pancreas(seeds, n_shuffles):
         for name, velocity in velocities.items():
             control = {}
             if seed == 0 and n_shuffles:
-                control = {"unspliced": fitted.layers["unspliced"], "refit": refits[name]}
+                normalised = fitted_counts(model, adata, "unspliced")[:, model.velocity_genes_]
+                control = {"unspliced": normalised, "refit": refits[name]}
             report = velocity_report(
                 spliced, velocity, near, labels, EDGES, n_permutations=n_shuffles or 20, random_state=seed, **control
             )
@@ -148,9 +161,7 @@ def mixture(seeds):
         written = model.annotate(adata.copy())
         genes = written.var["velocity_genes"].to_numpy()
         spliced, velocity = (written.layers[key][:, genes].astype(float) for key in ("Ms", "velocity"))
-        places = model._velocity.projections["spliced"].transform(model._read(adata)["spliced"])
-        near = nearest_neighbors(places, model.n_neighbors)
-        report = velocity_report(spliced, velocity, near, labels, EDGES, random_state=seed)
+        report = velocity_report(spliced, velocity, neighbors(model, adata), labels, EDGES, random_state=seed)
         correct = report.table["correctness"]
         rows.append([seed, genes.sum(), correct["velocity"], correct["permuted within genes"], report.margin])
     print(

@@ -20,7 +20,7 @@ __all__ = [
     "real",
 ]
 
-_EXTRAS = {"matplotlib": "plot", "mudata": "mudata"}
+_EXTRAS = {"matplotlib": "plot", "mudata": "mudata", "zarr": "zarr"}
 
 
 def optional(module: str) -> Any:

@@ -67,6 +67,11 @@ class MeanFill(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return np.where(np.isnan(X), self.means_.astype(X.dtype), X)
 
 
+def median_total(totals: Any) -> float:
+    """Return the median of those `totals` (n_samples,) that are more than 0; 1 where none is."""
+    return float(np.median(totals[totals > 0])) if (totals > 0).any() else 1.0
+
+
 class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """CSR counts (n_samples, n_features) to log1p of counts, each sample scaled to the median total of training.
 
@@ -76,7 +81,7 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> "LogNormalizer":
         """Learn the median total."""
         totals = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
-        self.target_sum_ = float(np.median(totals[totals > 0])) if totals.any() else 1.0
+        self.target_sum_ = median_total(totals)
         self.n_features_in_ = X.shape[1]
         return self
 
@@ -112,7 +117,7 @@ class Counts(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Learn `statistics_`."""
         rows = sparse.csr_matrix(X)
         totals = np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
-        library_size = float(np.median(totals[totals > 0])) if totals.any() else 1.0
+        library_size = median_total(totals)
         shares = sparse.csr_matrix(sparse.diags_array(1 / np.maximum(totals, 1)) @ rows)
         means = np.asarray((shares * library_size).log1p().mean(axis=0)).ravel()
         share = np.asarray(shares.mean(axis=0)).ravel()

@@ -12,7 +12,7 @@ import skfusion
 PACKAGE = Path(skfusion.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = ("torch", "skorch", "anndata", "mudata", "matplotlib")
-OPTIONAL = ("mudata", "matplotlib", "accelerate", "dask", "skops")
+OPTIONAL = ("mudata", "matplotlib", "accelerate", "dask", "skops", "zarr")
 
 FLOORS = [
     ("modalities",),

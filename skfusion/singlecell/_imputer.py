@@ -6,6 +6,11 @@ import numpy as np
 
 from skfusion.impute import ModalityImputer
 from skfusion.modalities import Modalities
+from skfusion.singlecell._layers import some
+from skfusion.singlecell._libraries import totals
+
+OTHER = {"spliced": "unspliced", "unspliced": "spliced"}
+"""From which layer each is predicted."""
 
 _GENES_OF_MUCH_SIGNAL = 200
 """A strategy chooses its penalty for all that it fills at once: for genes with more to predict, it is a lower one."""
@@ -52,3 +57,31 @@ class LayerImputer:
         for group, imputer in zip(self.groups, self.imputers):
             found[:, group] = imputer.transform(cells.select([self.other]))[self.layer]
         return found
+
+
+def fit_imputers(
+    strategy: Any, whole: Modalities, cells: Modalities, target_sum: float, *, device: Any, seed: int
+) -> dict[str, LayerImputer]:
+    """Fit what predicts each layer from the other one; nothing where no cell has both.
+
+    Parameters
+    ----------
+    strategy : str or Strategy
+        As in `ModalityImputer`.
+    whole, cells : Modalities
+        Counts of both layers, of all genes and of those that are fitted.
+    target_sum : float
+        What the counts of all genes are normalised to.
+    device, seed
+        As in `ModalityImputer`.
+    """
+    both = np.flatnonzero(cells.present.all(axis=1))
+    if not len(both):
+        return {}
+    both = some(both, seed)
+    cells, fitted = cells[both].to_memory(), {}
+    for layer, other in OTHER.items():
+        scale = target_sum / np.maximum(totals(whole[layer][both]), 1)
+        target = np.log1p(scale[:, None] * cells[layer].toarray())
+        fitted[layer] = LayerImputer(strategy, layer, other, device=device, seed=seed).fit(cells, target)
+    return fitted

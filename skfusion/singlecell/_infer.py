@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from skfusion._warn import warn
 from skfusion.modalities import Modalities
 from skfusion.singlecell._annotate import velocity_columns, write, write_neighbors
+from skfusion.singlecell._layers import anndata_of
 from skfusion.singlecell._velocity import CHUNK, NoVelocity, VelocityModel
 
 
@@ -16,6 +18,8 @@ class InfersVelocity:
     """RNA velocity and latent time of an estimator of cells, and their way into an AnnData."""
 
     method: Any
+    mod: Any
+    _keys: Any
     n_neighbors: int
     genes_: Any
     _has_names: bool
@@ -25,15 +29,21 @@ class InfersVelocity:
     _read: Any
 
     def _fit_velocity(self, cells: Modalities, seed: int) -> None:
-        """Fit the model of velocity; where there is none to fit, keep the reason for those who ask for it."""
+        """Fit the model of velocity; where there is none to fit, keep the reason for those who ask for it.
+
+        Who has named a method has asked already.
+        """
         self._velocity: Any = None
         if self.method is None:
             self._no_velocity = "method is None, so that no velocity was fitted; set method='dynamical', and fit."
             return
+        method = "dynamical" if self.method == "auto" else self.method
         try:
-            self._velocity = VelocityModel(self.method, self.n_neighbors, self._counts, seed).fit(cells)
+            self._velocity = VelocityModel(method, self.n_neighbors, self._counts, seed).fit(cells)
         except NoVelocity as error:
             self._no_velocity = f"no velocity was fitted: {error}"
+            if self.method != "auto":
+                warn(f"method is {self.method!r}, but {self._no_velocity} method=None or 'auto' goes without.")
 
     def _velocity_objectives(self) -> list[Any]:
         """Return what the network has to learn of velocity."""
@@ -96,7 +106,7 @@ class InfersVelocity:
 
         Parameters
         ----------
-        X : AnnData, dict or Modalities
+        X : AnnData, MuData, dict or Modalities
             Cells with one layer or both.
 
         Returns
@@ -122,7 +132,7 @@ class InfersVelocity:
 
         Parameters
         ----------
-        X : AnnData, dict or Modalities
+        X : AnnData, MuData, dict or Modalities
             Cells with one layer or both.
 
         Returns
@@ -163,15 +173,16 @@ class InfersVelocity:
 
         Parameters
         ----------
-        adata : AnnData
-            Cells with one layer or both; it is changed.
+        adata : AnnData or MuData
+            Cells with one layer or both; it is changed. Of a MuData, the AnnData that holds the layers is.
 
         Returns
         -------
-        AnnData
+        AnnData or MuData
             The same one.
         """
         check_is_fitted(self)
+        given, adata = adata, anndata_of(adata, self.mod, self._keys)
         cells = self._read(adata)
         embeddings = {head: self.pretrainer_.embed(cells, head) for head in ["fusion", *cells.names]}
         slots: dict[str, dict[str, Any]] = {"obsm": {f"X_{head}": found for head, found in embeddings.items()}}
@@ -180,7 +191,7 @@ class InfersVelocity:
         # Nothing is written until all of it is known.
         write(adata, slots)
         write_neighbors(adata, embeddings["fusion"], self.n_neighbors)
-        return adata
+        return given
 
     def _velocity_slots(self, cells: Modalities, var_names: Any) -> dict[str, dict[str, Any]]:
         """Return what goes into layers, var, obs and uns of an AnnData with these genes."""

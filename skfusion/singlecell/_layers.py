@@ -14,6 +14,8 @@ from skfusion.modalities import Modalities, kinds
 from skfusion.modalities.backed import BackedArray, BackedCSR, in_memory, is_backed
 from skfusion.modalities.kinds import scatter
 from skfusion.preprocessing import LogNormalizer, holds_counts, to_dense
+from skfusion.singlecell._counts import check_counts
+from skfusion.singlecell._mudata import anndata_of, for_cells
 
 ENOUGH = 10_000
 """Cells that densities, kinetics and imputers are fitted to, where there are more: memory does not grow with these."""
@@ -21,23 +23,30 @@ LAYERS = ("spliced", "unspliced")
 """What the layers are called inside, whatever their names in an AnnData."""
 
 
-def read_layers(X: Any, keys: Mapping[str, str | None], present_keys: Mapping[str, str] | None, *, fit: bool) -> Any:
+def read_layers(
+    X: Any, keys: Mapping[str, str | None], present_keys: Mapping[str, str] | None, mod: str | None, *, fit: bool
+) -> Modalities:
     """Return a Modalities of the layers that `X` has, over the same genes.
 
     Parameters
     ----------
-    X : AnnData, dict or Modalities
-        Cells. A dict and a Modalities hold "spliced" and "unspliced".
+    X : AnnData, MuData, dict or Modalities
+        Cells. A dict and a Modalities hold "spliced" and "unspliced". Of a MuData all cells are read; one that the
+        AnnData with the layers does not hold lacks them.
     keys : dict of str to str or None
         Name of each layer in an AnnData; None for a layer that nobody shall look for.
     present_keys : dict of str to str or None
         Columns of ``obs`` that say which cells have a layer.
+    mod : str or None
+        Which AnnData of a MuData holds the layers (see `anndata_of`).
     fit : bool
         Whether every layer that `keys` names must be there.
     """
     wanted = [layer for layer in LAYERS if keys[layer] is not None]
-    if kinds.is_instance_of(X, "anndata", "AnnData"):
-        found = _from_anndata(X, {layer: str(keys[layer]) for layer in wanted}, present_keys or {}, fit=fit)
+    source = anndata_of(X, mod, keys)
+    if kinds.is_instance_of(source, "anndata", "AnnData"):
+        found = _from_anndata(source, {layer: str(keys[layer]) for layer in wanted}, present_keys or {}, fit=fit)
+        found = found if source is X else for_cells(found, X.obs_names)
     elif isinstance(X, Modalities | Mapping):
         whole = X if isinstance(X, Modalities) else Modalities(X)
         names = [layer for layer in wanted if layer in whole]
@@ -45,7 +54,8 @@ def read_layers(X: Any, keys: Mapping[str, str | None], present_keys: Mapping[st
         found = whole.select(names)
     else:
         raise TypeError(
-            f"X is of type {type(X).__name__}; due is an AnnData with layers, or a dict or Modalities of {wanted}."
+            f"X is of type {type(X).__name__}; due is an AnnData with layers, a MuData that holds one, or a dict or "
+            f"Modalities of {wanted}."
         )
     if len(found) == 0:
         raise ValueError("X holds no cell; due is at least one.")
@@ -104,9 +114,11 @@ def _over_the_same_genes(X: Modalities) -> Modalities:
             f"layers are of unequal shape: {first!r} {X[first].shape}, {second!r} {X[second].shape}; due are the same "
             "cells and genes in both."
         )
-    if None not in (X._columns[first], X._columns[second]) and X._columns[first] != X._columns[second]:
-        return with_genes(X, X.columns(first))
-    return X
+    names = [columns for columns in (X._columns[first], X._columns[second]) if columns is not None]
+    if len(names) == 1:
+        # An array goes by position; its genes are those of the table beside it.
+        return Modalities._of(dict(X._data), dict.fromkeys(X.names, names[0]), X.present, X.sample_ids)
+    return with_genes(X, names[0]) if len(names) == 2 and names[0] != names[1] else X
 
 
 def with_genes(X: Modalities, genes: Sequence[str]) -> Modalities:
@@ -127,6 +139,16 @@ def with_genes(X: Modalities, genes: Sequence[str]) -> Modalities:
             )
         data[name] = X[name].with_columns(where) if is_backed(X[name]) else X[name][:, where]
     return Modalities._of(data, dict.fromkeys(X.names, tuple(genes)), X.present, X.sample_ids)
+
+
+def read_fitted(
+    X: Modalities, layers: Sequence[str], genes: Any, counts: Sequence[str], width: int | None
+) -> Modalities:
+    """Return what `read_layers` gives of the fitted `layers` over the fitted genes, of the kinds that were fitted."""
+    known = [name for name in X.names if name in layers]
+    if not known:
+        raise ValueError(f"X has the layers {X.names}, and fitted was {list(layers)}; pass one of these.")
+    return fitted_genes(check_counts(X.select(known), counts), genes, counts, width)
 
 
 def fitted_genes(X: Modalities, genes: Any, counts: Sequence[str], width: int | None) -> Modalities:
@@ -205,26 +227,6 @@ def some(rows: Any, seed: int) -> Any:
     if len(rows) <= ENOUGH:
         return rows
     return np.sort(np.random.default_rng(seed).choice(rows, ENOUGH, replace=False))
-
-
-def what_is_no_count(values: Any, present: Any) -> str | None:
-    """Say what in the rows that are present is no count, None where all are."""
-    if is_backed(values):
-        parts = (what_is_no_count(values.read(rows), present[rows]) for rows in values.scan())
-        return next((odd for odd in parts if odd is not None), None)
-    rows = values[np.flatnonzero(present)]
-    data = rows.data if sparse.issparse(rows) else np.ravel(rows)
-    if data.dtype.kind not in "iufb":
-        return f"values of dtype {data.dtype}"
-    if data.size and data.dtype.kind == "f" and np.isnan(data).any():
-        return "NaN"
-    if data.size and data.max() > np.iinfo(np.int32).max:
-        return f"values as large as {data.max():g}"
-    if data.size and data.min() < 0:
-        return f"negative values, such as {data.min():g}"
-    if data.dtype.kind == "f" and not np.equal(np.floor(data), data).all():
-        return f"fractions, such as {data[np.floor(data) != data][0]:g}"
-    return None
 
 
 def loadings(X: Modalities, width: int, seed: int) -> Any:

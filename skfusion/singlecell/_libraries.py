@@ -6,6 +6,7 @@ import numpy as np
 
 from skfusion.modalities import Modalities
 from skfusion.modalities.backed import is_backed
+from skfusion.preprocessing import median_total
 
 
 class Libraries:
@@ -32,7 +33,7 @@ class Libraries:
             own, every = totals(chosen[name]), totals(whole[name][there])
             if not own[there].any():
                 raise ValueError(f"layer {name!r} holds no count of the genes that are fitted; leave it out.")
-            self.sizes[name] = float(np.median(own[there][own[there] > 0]))
+            self.sizes[name] = median_total(own[there])
             self.parts[name] = float(own[there].sum() / every.sum())
             logs[name] = np.full(len(own), np.nan)
             logs[name][there] = np.log(np.maximum(own[there], 1))
@@ -49,13 +50,14 @@ class Libraries:
     def of(self, cells: Modalities, layer: str) -> Any:
         """Return the totals of a layer (n_cells,), float32: what is there, else what is expected."""
         found = np.full(len(cells), self.sizes[layer])
+        there = has(cells, layer)
         if layer in self.lines:
             other, intercept, slope = self.lines[layer]
-            if other in cells:
-                expected = np.exp(intercept + slope * np.log(np.maximum(totals(cells[other]), 1)))
-                found = np.where(has(cells, other), expected, found)
-        if layer in cells:
-            found = np.where(has(cells, layer), np.maximum(totals(cells[layer]), 1), found)
+            rows = np.flatnonzero(has(cells, other) & ~there)
+            if len(rows):
+                found[rows] = np.exp(intercept + slope * np.log(np.maximum(totals(cells[other][rows]), 1)))
+        if there.any():
+            found = np.where(there, np.maximum(totals(cells[layer]), 1), found)
         return found.astype(np.float32)
 
 

@@ -10,8 +10,9 @@ from sklearn.pipeline import make_pipeline
 
 from skfusion.modalities import Modalities
 from skfusion.modalities.backed import in_memory
-from skfusion.preprocessing import LogNormalizer, Projection, to_dense
+from skfusion.preprocessing import LogNormalizer, Projection, median_total, to_dense
 from skfusion.singlecell._layers import column_variance, some
+from skfusion.singlecell._libraries import totals
 from skfusion.singlecell.neighbors import shared_counts
 from skfusion.singlecell.steady_state import steady_state_velocity
 
@@ -51,9 +52,11 @@ class VelocityModel:
         Raises
         ------
         NoVelocity
-            Where too few cells have both layers, or no gene has a velocity.
+            Where there is one layer alone, too few cells have both, or no gene has a velocity.
         """
-        both = np.flatnonzero(X.present.all(axis=1)) if len(X.names) == 2 else np.zeros(0, dtype=int)
+        if len(X.names) < 2:
+            raise NoVelocity(f"fitted is the layer {X.names[0]!r} alone, and velocity needs both; name both, and fit.")
+        both = np.flatnonzero(X.present.all(axis=1))
         if len(both) <= self.n_neighbors:
             raise NoVelocity(
                 f"{len(both)} training cells have both layers, and velocity needs more than n_neighbors="
@@ -77,7 +80,7 @@ class VelocityModel:
 
     def _learn_layers(self, layers: dict[str, Any]) -> None:
         """Normalise the layers, and keep them."""
-        self.targets = {name: _median_total(layers[name]) for name in self.counts}
+        self.targets = {name: median_total(totals(layers[name])) for name in self.counts}
         self.layers = {name: self._normalized(name, rows) for name, rows in layers.items()}
         unknown = [name for name, rows in self.layers.items() if np.isnan(rows.min())]
         if unknown:
@@ -148,8 +151,7 @@ class VelocityModel:
     def _normalized(self, name: str, rows: Any) -> Any:
         if name not in self.counts:
             return to_dense(rows).astype(np.float64)
-        totals = np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
-        return sparse.csr_matrix(sparse.diags_array(self.targets[name] / np.maximum(totals, 1)) @ rows)
+        return sparse.csr_matrix(sparse.diags_array(self.targets[name] / np.maximum(totals(rows), 1)) @ rows)
 
     def neighbors(self, X: Modalities) -> Any:
         """Return the nearest training cells (n_cells, n_neighbors + 1) of cells: by the spliced layer, else the other.
@@ -203,8 +205,3 @@ def _graph(near: Any, n_columns: int) -> Any:
     """CSR with a 1 for each neighbour."""
     starts = np.arange(0, near.size + 1, near.shape[1])
     return sparse.csr_matrix((np.ones(near.size), near.ravel(), starts), shape=(len(near), n_columns))
-
-
-def _median_total(rows: Any) -> float:
-    totals = np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
-    return float(np.median(totals[totals > 0])) if totals.any() else 1.0

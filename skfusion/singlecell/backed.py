@@ -32,6 +32,8 @@ def read_backed(path: Any) -> Any:
         Where the file is neither HDF5 nor zarr, holds no AnnData, or has layers of unequal shape.
     FileNotFoundError
         Where there is none.
+    ImportError
+        Where a zarr store, or a MuData, needs a package that is not installed; the message names the extra.
 
     Examples
     --------
@@ -49,6 +51,17 @@ def read_backed(path: Any) -> Any:
     (2, 278)
     """
     root = _open(Path(path))
+    try:
+        return _read(root, path)
+    except BaseException:
+        # A zarr store has nothing to close.
+        if hasattr(root, "close"):
+            root.close()
+        raise
+
+
+def _read(root: Any, path: Any) -> Any:
+    """Return what a file or store holds."""
     if "mod" not in root:
         return _anndata(root, path)
     from anndata.io import read_elem
@@ -68,8 +81,7 @@ def _open(path: Path) -> Any:
     if not path.exists():
         raise FileNotFoundError(f"there is no {str(path)!r}.")
     if path.is_dir():
-        import zarr
-
+        zarr = optional("zarr")
         try:
             return zarr.open_group(str(path), mode="r")
         except (FileNotFoundError, ValueError) as error:
@@ -96,7 +108,8 @@ def _anndata(root: Any, path: Any) -> Any:
     if lacking:
         raise ValueError(f"{str(path)!r} holds no {lacking[0]}, so that it is no AnnData; it has {list(root)}.")
     parts = {key: read_elem(root[key]) for key in _ANNOTATIONS if key in root}
-    matrices = {"X": _matrix(root["X"])} if "X" in root else {}
+    X = _matrix(root["X"]) if "X" in root else None
+    matrices = {} if X is None else {"X": X}  # an h5mu file may say that there is none
     layers = {key: _matrix(root[f"layers/{key}"]) for key in root["layers"]} if "layers" in root else {}
     due = (len(parts["obs"]), len(parts["var"]))
     odd = {key: tuple(values.shape) for key, values in (matrices | layers).items() if tuple(values.shape) != due}
@@ -112,7 +125,7 @@ def _matrix(element: Any) -> Any:
     """Return a dataset, or sparse values, in the file; in memory where they are neither."""
     from anndata.io import read_elem, sparse_dataset
 
-    if hasattr(element, "shape"):
+    if getattr(element, "shape", None) is not None:
         return element
     if str(element.attrs.get("encoding-type", element.attrs.get("h5sparse_format", ""))).startswith(("csr", "csc")):
         return sparse_dataset(element)

@@ -9,6 +9,8 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import kneighbors_graph
 from sklearn.utils import check_array
 
+from skfusion.preprocessing import median_total
+
 
 def normalize_layer(counts: Any) -> Any:
     """Scale each cell of a layer to the median total of the layer.
@@ -36,8 +38,7 @@ def normalize_layer(counts: Any) -> Any:
     """
     counts = check_layer(counts, "counts")
     totals = np.asarray(counts.sum(axis=1), dtype=float).ravel()
-    target = np.median(totals[totals > 0]) if totals.any() else 1.0
-    scale = np.divide(target, totals, out=np.zeros_like(totals), where=totals > 0)
+    scale = np.divide(median_total(totals), totals, out=np.zeros_like(totals), where=totals > 0)
     return sparse.csr_matrix(sparse.diags(scale) @ counts) if sparse.issparse(counts) else counts * scale[:, None]
 
 

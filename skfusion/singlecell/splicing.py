@@ -14,20 +14,20 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
 from skfusion._compat import integer, options, real
-from skfusion._warn import warn
 from skfusion.imputation.strategy import Strategy
 from skfusion.modalities import Modalities
 from skfusion.modalities.backed import in_memory
 from skfusion.preprocessing import to_dense
 from skfusion.pretrain import MultimodalPretrainer
 from skfusion.singlecell._batches import Batches
+from skfusion.singlecell._counts import learn_counts
 from skfusion.singlecell._density import Density
-from skfusion.singlecell._imputer import LayerImputer
+from skfusion.singlecell._imputer import OTHER, fit_imputers
 from skfusion.singlecell._infer import InfersVelocity
-from skfusion.singlecell._layers import choose_genes, fitted_genes, loadings, read_layers, some, what_is_no_count
-from skfusion.singlecell._libraries import Libraries, has, totals
+from skfusion.singlecell._layers import choose_genes, fitted_genes, loadings, read_fitted, read_layers, some
+from skfusion.singlecell._libraries import Libraries, has
+from skfusion.singlecell._mudata import anndata_of, with_obs
 
-_OTHER = {"spliced": "unspliced", "unspliced": "spliced"}
 _OUTPUTS = ("log_normalized", "normalized", "counts")
 
 
@@ -48,10 +48,14 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         Column of ``obs`` that tells batches apart. Decoders are told of it, so that embeddings need not be.
     present_keys : dict of str to str, default=None
         Boolean columns of ``obs`` that say which cells have "spliced", "unspliced".
-    method : {"dynamical", "mixture", "steady_state"} or None, default="dynamical"
+    mod : str, default=None
+        Which AnnData of a MuData holds the layers and ``obs``; None finds the only one that has them. Cells that the
+        MuData has beside it lack both layers.
+    method : {"auto", "dynamical", "mixture", "steady_state"} or None, default="auto"
         The model of transcription that velocity is inferred from [3]_: kinetics along a latent time that all genes
         share (`dynamical_velocity`); a mixture of states whose times the fused embedding tells, trained with it
-        (`skfusion.decoders.VelocityDecoder`); or distances from a steady state. None infers none, which saves its time.
+        (`skfusion.decoders.VelocityDecoder`); or distances from a steady state. "auto" is "dynamical" where the cells
+        have what it needs, else none; a method by name warns where it cannot be fitted. None saves its time.
     genes : list of str, default=None
         Which genes to fit; None chooses `n_top_genes`.
     n_top_genes : int or None, default=2000
@@ -148,7 +152,8 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         "unspliced_layer": [str, None],
         "batch_key": [str, None],
         "present_keys": [dict, None],
-        "method": [options("dynamical", "mixture", "steady_state"), None],
+        "mod": [str, None],
+        "method": [options("auto", "dynamical", "mixture", "steady_state"), None],
         "genes": ["array-like", None],
         "n_top_genes": [integer(1), None],
         "objectives": [list, tuple, options("auto")],
@@ -180,7 +185,8 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         *,
         batch_key: Any = None,
         present_keys: Any = None,
-        method: Any = "dynamical",
+        mod: Any = None,
+        method: Any = "auto",
         genes: Any = None,
         n_top_genes: Any = 2000,
         fusion: Any = "zorro",
@@ -210,6 +216,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         self.unspliced_layer = unspliced_layer
         self.batch_key = batch_key
         self.present_keys = present_keys
+        self.mod = mod
         self.method = method
         self.genes = genes
         self.n_top_genes = n_top_genes
@@ -248,7 +255,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
 
         Parameters
         ----------
-        X : AnnData, dict or Modalities
+        X : AnnData, MuData, dict or Modalities
             Cells with their layers, sparse or dense; those that lack a layer too.
         y : array-like, default=None
             Never looked at.
@@ -266,19 +273,21 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         """
         if self.spliced_layer is None and self.unspliced_layer is None:
             raise ValueError("spliced_layer and unspliced_layer are both None; due is at least one layer.")
-        whole = read_layers(X, self._keys, self.present_keys, fit=True)
+        whole = read_layers(X, self._keys, self.present_keys, self.mod, fit=True)
         there = whole.present.any(axis=1)
-        self._batches = None if self.batch_key is None else Batches(self.batch_key).fit(X)
-        codes = None if self._batches is None else self._batches.one_hot(X, len(whole))[there]
+        self._batches = None
+        if self.batch_key is not None:
+            self._batches = Batches(self.batch_key).fit(anndata_of(X, self.mod, self._keys))
+        codes = self._covariates(X, len(whole))
         if not there.all():
-            whole = whole[there]
+            whole, codes = whole[there], None if codes is None else codes[there]
         if len(whole) < 2:
             raise ValueError(f"{len(whole)} cells have a layer; due are at least 2.")
         self.layers_ = list(whole.names)
         self.n_features_in_ = whole[whole.names[0]].shape[1]
         self._has_names = whole._columns[whole.names[0]] is not None
         self.genes_ = np.array(choose_genes(whole, self.genes, self.n_top_genes), dtype=object)
-        self._learn_kinds(whole)
+        self._counts = learn_counts(whole)
         chosen = fitted_genes(whole, self.genes_, self._counts, None if self._has_names else self.n_features_in_)
         self._libraries = Libraries().fit(whole, chosen, self._counts)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
@@ -286,7 +295,9 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         self.pretrainer_ = self._pretrainer(seed, codes, loadings(chosen, self.n_latent, seed)).fit(chosen)
         # What was trained is a copy; these hold training data.
         self.pretrainer_.objectives = list(self.pretrainer_.objectives_)
-        self._imputers = self._fit_imputers(whole, chosen, seed)
+        self._imputers = {}
+        if self.imputer is not None and len(self._counts) == 2:
+            self._imputers = fit_imputers(self.imputer, whole, chosen, self.target_sum, device=self.device, seed=seed)
         self._density = self._fit_density(chosen, seed)
         return self
 
@@ -298,30 +309,9 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
 
     def _read(self, X: Any) -> Modalities:
         """Return the layers of `X` over the fitted genes, checked to be of the kinds that were fitted."""
-        whole = read_layers(X, self._keys, self.present_keys, fit=False)
-        known = [name for name in whole.names if name in self.layers_]
-        if not known:
-            raise ValueError(f"X has the layers {whole.names}, and fitted was {self.layers_}; pass one of these.")
-        whole = whole.select(known)
-        for name, there in zip(whole.names, whole.present.T):
-            odd = what_is_no_count(whole[name], there) if name in self._counts else None
-            if odd is not None:
-                raise ValueError(
-                    f"layer {name!r} holds {odd}; due are counts, as at fit. Pass the raw layer, or fit on scaled ones."
-                )
-        return fitted_genes(whole, self.genes_, self._counts, None if self._has_names else self.n_features_in_)
-
-    def _learn_kinds(self, X: Modalities) -> None:
-        """Learn which layers are counts; warn of those that are not."""
-        odd = {name: what_is_no_count(X[name], there) for name, there in zip(X.names, X.present.T)}
-        self._counts = [name for name, what in odd.items() if what is None]
-        scaled = {name: what for name, what in odd.items() if what is not None}
-        if scaled:
-            said = "; ".join(f"layer {name!r} holds {what}" for name, what in scaled.items())
-            warn(
-                f"{said}, where counts are due. It is standardised instead of log-normalised, and decoded by a normal "
-                "distribution; pass raw counts where there are some."
-            )
+        whole = read_layers(X, self._keys, self.present_keys, self.mod, fit=False)
+        width = None if self._has_names else self.n_features_in_
+        return read_fitted(whole, self.layers_, self.genes_, self._counts, width)
 
     # training
 
@@ -383,7 +373,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
 
         Parameters
         ----------
-        X : AnnData, dict or Modalities
+        X : AnnData, MuData, dict or Modalities
             Cells with one layer or both.
 
         Returns
@@ -398,7 +388,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
 
         Parameters
         ----------
-        X : AnnData, dict or Modalities
+        X : AnnData, MuData, dict or Modalities
             Cells with one layer or both.
         head : {"fusion", "global", "spliced", "unspliced"}, default="fusion"
             The fused embedding, that of all tokens, or that of one layer, which has seen nothing of the other.
@@ -421,7 +411,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
 
         Parameters
         ----------
-        X : AnnData, dict or Modalities
+        X : AnnData, MuData, dict or Modalities
             Cells with one layer or both.
         layer : {"spliced", "unspliced"}, default="unspliced"
             What to predict.
@@ -445,7 +435,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         library = self._library(cells, layer)
         parts = []
         start = 0
-        for found in self._decoded(X, cells, layer):
+        for found in self._decoded(X, cells, layer, library):
             stop = start + len(found.mean)
             if library is None:
                 scaler = self.pretrainer_.preprocessors_[layer].transformer[0]
@@ -465,41 +455,32 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
 
     def _average(self, expression: Any, cells: Modalities, layer: str) -> None:
         """Average, for cells that lack the layer and have the other one, the network's prediction and the imputer's."""
-        other = _OTHER[layer]
+        other = OTHER[layer]
         rows = np.flatnonzero(has(cells, other) & ~has(cells, layer))
         if len(rows):
             expression[rows] += self._imputers[layer].predict(cells[rows])
             expression[rows] /= 2
 
-    def _fit_imputers(self, whole: Modalities, cells: Modalities, seed: int) -> dict[str, Any]:
-        """Fit what predicts the log-normalised expression of a layer from the other one's counts."""
-        both = np.flatnonzero(cells.present.all(axis=1))
-        if self.imputer is None or len(self._counts) < 2 or not len(both):
-            return {}
-        both = some(both, seed)
-        cells, fitted = cells[both].to_memory(), {}
-        for layer, other in _OTHER.items():
-            scale = self.target_sum / np.maximum(totals(whole[layer][both]), 1)
-            target = np.log1p(scale[:, None] * cells[layer].toarray())
-            imputer = LayerImputer(self.imputer, layer, other, device=self.device, seed=seed)
-            fitted[layer] = imputer.fit(cells, target)
-        return fitted
-
     def _library(self, cells: Modalities, layer: str) -> Any:
         return self._libraries.of(cells, layer) if layer in self._counts else None
 
-    def _decoded(self, X: Any, cells: Modalities, layer: str) -> Iterator[Any]:
+    def _covariates(self, X: Any, n_cells: int) -> Any:
+        """Return what decoders are told of each cell's batch (n_cells, n_batches), None where they are told nothing."""
+        if self._batches is None:
+            return None
+        return self._batches.one_hot(with_obs(X, self.mod, self._keys), n_cells)
+
+    def _decoded(self, X: Any, cells: Modalities, layer: str, library: Any) -> Iterator[Any]:
         from skfusion.singlecell._decode import decoded
 
-        covariates = None if self._batches is None else self._batches.one_hot(X, len(cells))
-        return decoded(self.pretrainer_, cells, layer, self._library(cells, layer), covariates)
+        return decoded(self.pretrainer_, cells, layer, library, self._covariates(X, len(cells)))
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-likelihood of a cell's counts, of all layers that it has, from the fused embedding.
 
         Parameters
         ----------
-        X : AnnData, dict or Modalities
+        X : AnnData, MuData, dict or Modalities
             Cells with one layer or both.
         y : array-like, default=None
             Never looked at.
@@ -508,15 +489,23 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         -------
         float
             In nats; the larger, the better.
+
+        Raises
+        ------
+        ValueError
+            Where no cell has a layer.
         """
         import torch
 
         check_is_fitted(self)
         cells = self._read(X)
+        known = cells.present.any(axis=1)
+        if not known.any():
+            raise ValueError(f"none of the {len(cells)} cells of X has a layer, so that there is nothing to score.")
         total = np.zeros(len(cells))
         for column, layer in enumerate(cells.names):
             start = 0
-            for found in self._decoded(X, cells, layer):
+            for found in self._decoded(X, cells, layer, self._library(cells, layer)):
                 stop = start + len(found.mean)
                 values = to_dense(in_memory(cells[layer][start:stop]))
                 if layer not in self._counts:
@@ -526,7 +515,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
                 logs = found.log_prob(target).sum(1).cpu().double().numpy()
                 total[start:stop] += np.where(there, logs, 0.0)
                 start = stop
-        return float(total[cells.present.any(axis=1)].mean())
+        return float(total[known].mean())
 
     # new cells
 

@@ -120,6 +120,20 @@ def test_what_lies_in_a_layer_that_a_cell_lacks_is_inert(cells):
         np.testing.assert_array_equal(first, second)
 
 
+def test_cells_are_scored_by_what_they_have(fitted, cells):
+    tables = {}
+    for layer, every in (("spliced", 3), ("unspliced", 2)):
+        tables[layer] = pd.DataFrame(cells.layers[layer].toarray().astype(float), columns=cells.var_names)
+        tables[layer].iloc[::every] = np.nan
+    some = Modalities(tables)
+    there = some[some.present.any(axis=1)]
+    assert len(there) == 100
+    assert fitted.score(some) == pytest.approx(fitted.score(there), rel=1e-6)
+    none = Modalities({layer: rows * np.nan for layer, rows in tables.items()})
+    with pytest.raises(ValueError, match="none of the 120 cells of X has a layer"):
+        fitted.score(none)
+
+
 @pytest.mark.parametrize("layer", ["spliced", "unspliced"])
 def test_one_layer_alone_is_fitted(cells, layer):
     other = {"spliced": "unspliced", "unspliced": "spliced"}[layer]
@@ -167,6 +181,16 @@ def test_arrays_without_names_go_by_position(cells):
     assert model.transform({"spliced": X["spliced"]}).shape == (120, 16)
     with pytest.raises(ValueError, match="layers have 29 genes; due are 30"):
         model.transform({"spliced": X["spliced"][:, 1:]})
+
+
+def test_an_array_beside_a_table_has_its_genes(fitted, cells):
+    counts = {layer: cells.layers[layer].toarray() for layer in ("spliced", "unspliced")}
+    order = np.random.default_rng(0).permutation(cells.n_vars)
+    for layer in counts:
+        X = {name: rows[:, order] for name, rows in counts.items()}
+        X[layer] = pd.DataFrame(X[layer], columns=cells.var_names[order])
+        np.testing.assert_array_equal(fitted.transform(X), fitted.transform(cells))
+        assert list(quick(method=None).fit(X).genes_) == list(cells.var_names[order])
 
 
 def test_genes_are_aligned_by_name(fitted, cells):

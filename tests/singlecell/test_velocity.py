@@ -197,9 +197,9 @@ def test_no_velocity_says_why():
         model(method=None).fit(adata).velocity(adata)
     still = model(method="steady_state").fit(adata)
     with pytest.raises(ValueError, match=r"'steady_state', which knows no time"):
-        still.latent_time(adata)
+        still.latent_time("nothing that could be read")
     alone = model(unspliced_layer=None).fit(adata)
-    with pytest.raises(ValueError, match=r"0 training cells have both layers.*n_neighbors=15"):
+    with pytest.raises(ValueError, match=r"fitted is the layer 'spliced' alone, and velocity needs both"):
         alone.velocity(adata)
     assert "velocity" not in alone.annotate(adata.copy()).layers
     once = np.eye(40, dtype=int)  # each gene once, in a cell of its own
@@ -209,6 +209,28 @@ def test_no_velocity_says_why():
     few = model(n_neighbors=60).fit(adata)
     with pytest.raises(ValueError, match=r"40 training cells.*lower n_neighbors"):
         few.velocity_genes_  # noqa: B018
+
+
+@pytest.mark.parametrize("method", ["dynamical", "mixture", "steady_state"])
+def test_a_method_by_name_that_cannot_be_fitted_warns_at_fit(method):
+    adata, _ = planted(40)
+    with pytest.warns(
+        UserWarning, match=rf"method is '{method}', but no velocity was fitted: fitted is.*alone"
+    ) as said:
+        alone = model(method=method, unspliced_layer=None).fit(adata)
+    assert len(said) == 1
+    assert said[0].filename == __file__
+    for ask in (alone.velocity, alone.latent_time):
+        with pytest.raises(ValueError, match="no velocity was fitted"):
+            ask("nothing that could be read")
+
+
+def test_the_default_is_dynamical_where_it_can_be(fitted):
+    assert fitted.get_params()["method"] == "auto"
+    adata, _ = planted()
+    assert fitted.annotate(adata).uns["velocity_params"]["mode"] == "dynamical"
+    named = model(method="dynamical").fit(planted()[0])
+    np.testing.assert_array_equal(named.velocity(adata), fitted.velocity(adata))
 
 
 def test_scaled_layers_have_no_velocity_and_normalised_ones_do():
