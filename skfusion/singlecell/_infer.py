@@ -203,7 +203,7 @@ class InfersVelocity:
         own = (where if self._has_names else self.genes_.astype(int))[model.genes]
         shape = len(cells), len(var_names)
         layers = {name: np.full(shape, np.nan, dtype=np.float32) for name in ("Ms", "Mu", "velocity")}
-        latent_time = np.empty(len(cells)) if model.knows_time else None
+        latent_time: Any = np.empty(len(cells)) if model.knows_time else None
         for rows, velocity, time, moments in self._infer(cells, with_moments=True):
             for layer, values in zip(layers.values(), (*moments, velocity)):
                 layer[rows, own] = values
