@@ -10,6 +10,9 @@ from skfusion.modalities import Modalities
 from skfusion.singlecell._annotate import velocity_slots, write_neighbors
 from skfusion.singlecell._velocity import NoVelocity, VelocityModel
 
+_DECODED = ("mixture", "minimal")
+"""Methods whose velocity the network decodes."""
+
 
 class InfersVelocity:
     """RNA velocity and latent time of an estimator of cells, and their way into an AnnData."""
@@ -36,12 +39,15 @@ class InfersVelocity:
 
     def _velocity_objectives(self) -> list[Any]:
         """Return what the network has to learn of velocity."""
-        if self.method != "mixture" or self._velocity is None:
+        if self.method not in _DECODED or self._velocity is None:
             return []
         from skfusion.objectives import Velocity
 
-        (moments, cells), self._velocity.scaled = self._velocity.scaled, None
-        return [Velocity(moments, cells, n_hidden=self.n_hidden)]
+        model = self._velocity
+        (moments, cells), model.scaled = model.scaled, None
+        # Of moments that are divided by their maxima: β is 1 of the counts.
+        rates = {"beta": model.ratio, "gamma": model.gamma} if self.method == "minimal" else {}
+        return [Velocity(moments, cells, decoder=self.method, n_hidden=self.n_hidden, **rates)]
 
     def _decode_velocity(self, cells: Modalities, what: str) -> Any:
         """Ask the trained decoder for "velocity" or "time" (n_cells, n_genes)."""
@@ -50,7 +56,7 @@ class InfersVelocity:
         from skfusion.objectives import Velocity
 
         net = self.pretrainer_.net_
-        decoder = next(o for o in net.criterion_ if isinstance(o, Velocity)).decoder.eval()
+        decoder = next(o for o in net.criterion_ if isinstance(o, Velocity)).module.eval()
         embedding = torch.from_numpy(self.pretrainer_.embed(cells, "fusion"))
         with torch.inference_mode():
             parts = [getattr(decoder, what)(part.to(net.device)).cpu() for part in embedding.split(1024)]
@@ -60,13 +66,15 @@ class InfersVelocity:
         """Return velocity (n_cells, n_velocity_genes) and time (n_cells,), None where the method knows none."""
         model = self._velocity
         there = np.any(cells.present, axis=1, keepdims=True)  # (n_cells, 1)
-        if self.method == "mixture":
-            from skfusion.decoders.kinetics import DURATION
+        if self.method not in _DECODED:
+            return model.infer(cells)
+        velocity = np.where(there, self._decode_velocity(cells, "velocity") * model.span, 0)
+        if self.method == "minimal":
+            return velocity, None
+        from skfusion.decoders.kinetics import DURATION
 
-            velocity = self._decode_velocity(cells, "velocity") * model.span
-            time = self._decode_velocity(cells, "time").mean(axis=1) / DURATION
-            return np.where(there, velocity, 0), np.where(there[..., 0], time, np.nan)
-        return model.infer(cells)
+        time = self._decode_velocity(cells, "time").mean(axis=1) / DURATION
+        return velocity, np.where(there[..., 0], time, np.nan)
 
     def _velocity_model(self) -> Any:
         check_is_fitted(self)
@@ -85,7 +93,8 @@ class InfersVelocity:
         """Return the RNA velocity of cells: how fast their spliced expression changes.
 
         Moments are taken over the nearest training cells that have both layers, so that a cell with one layer has a
-        velocity as well, and no cell's depends on which others come with it. Under "mixture" the embedding is decoded.
+        velocity as well, and no cell's depends on which others come with it. Under "mixture" and "minimal" the
+        embedding is decoded.
 
         Parameters
         ----------
@@ -97,7 +106,7 @@ class InfersVelocity:
         ndarray of float32 (n_cells, n_genes)
             In the order of `genes_`; NaN for genes that are no `velocity_genes_`, 0 for a cell with no layer. In
             normalised spliced counts, of a unit of latent time ("dynamical"), of each gene's own time ("mixture"), or
-            of 1 / β of each gene ("steady_state").
+            of 1 / β of each gene ("minimal", "steady_state").
 
         Raises
         ------
@@ -126,7 +135,7 @@ class InfersVelocity:
         Raises
         ------
         ValueError
-            Where no velocity was fitted, or by "steady_state".
+            Where no velocity was fitted, or by "steady_state" or "minimal".
         """
         self._velocity_model()
         _, time = self._infer(self._read(X))

@@ -45,10 +45,11 @@ class SplicingFusion(DrawsCells, InfersVelocity, ClassNamePrefixFeaturesOutMixin
         Column of ``obs`` that tells batches apart. Decoders are told of it, so that embeddings need not be.
     present_keys : dict of str to str, default=None
         Boolean columns of ``obs`` that say which cells have "spliced", "unspliced".
-    method : {"dynamical", "mixture", "steady_state"} or None, default="dynamical"
+    method : {"dynamical", "mixture", "minimal", "steady_state"} or None, default="dynamical"
         The model of transcription that velocity is inferred from [3]_: kinetics along a latent time that all genes
         share (`dynamical_velocity`); a mixture of states whose times the fused embedding tells, trained with it
-        (`skfusion.decoders.VelocityDecoder`); or distances from a steady state. None infers none, which saves its time.
+        (`skfusion.decoders.VelocityDecoder`); distances from a steady state, of moments that the fused embedding tells
+        ("minimal", `skfusion.decoders.MinimalVelocityDecoder`) or of those observed. None infers none.
     genes : list of str, default=None
         Which genes to fit; None chooses `n_top_genes`.
     n_top_genes : int or None, default=2000
@@ -56,9 +57,9 @@ class SplicingFusion(DrawsCells, InfersVelocity, ClassNamePrefixFeaturesOutMixin
     fusion : str, class, functools.partial or nn.Module, default="zorro"
         As in `MultimodalPretrainer`.
     objectives : "auto" or list, default="auto"
-        As in `MultimodalPretrainer`, "expression" and "generative" with the `likelihood` and `dispersion` below. "auto" is contrast at a
-        temperature of .07 where there are two layers, and expression, which `predict_expression`, `score` and `sample`
-        need.
+        As in `MultimodalPretrainer`, "expression" and "generative" with the `likelihood` and `dispersion` below. "auto"
+        is contrast at a temperature of .07 where there are two layers, and expression, which `predict_expression`,
+        `score` and `sample` need.
     likelihood : {"negative_binomial", "zero_inflated_negative_binomial", "poisson"}, default="negative_binomial"
         Distribution of counts. Layers that are no counts, such as scaled ones, are normal, of which a warning tells.
     dispersion : {"gene", "gene-cell"}, default="gene"
@@ -148,7 +149,7 @@ class SplicingFusion(DrawsCells, InfersVelocity, ClassNamePrefixFeaturesOutMixin
         "unspliced_layer": [str, None],
         "batch_key": [str, None],
         "present_keys": [dict, None],
-        "method": [options("dynamical", "mixture", "steady_state"), None],
+        "method": [options("dynamical", "mixture", "minimal", "steady_state"), None],
         "genes": ["array-like", None],
         "n_top_genes": [integer(1), None],
         "objectives": [list, tuple, options("auto")],
