@@ -29,7 +29,7 @@ class Generative(Objective):
 
     Parameters
     ----------
-    n_latent : int, default=10
+    n_latent : int, default=5
         Width of the latent.
     kl_weight : float, default=1.0
         Weight of the divergence from the prior; 1 is the evidence lower bound.
@@ -69,7 +69,7 @@ class Generative(Objective):
     def __init__(
         self,
         *,
-        n_latent: int = 10,
+        n_latent: int = 5,
         kl_weight: float = 1.0,
         n_warmup: int = 10,
         likelihood: str = "negative_binomial",
@@ -129,9 +129,7 @@ class Generative(Objective):
             [minus_log_prob(found.expression[name], batch.modalities[name], t) for name, t in zip(self.n_values, there)]
         )  # (M, B)
         bound = each.sum(0) + self.weight_at(context.epoch) * found.kl  # (B,)
-        parts = {
-            f"generative_{name}": mean_of(t, e / n) for (name, n), t, e in zip(self.n_values.items(), there, each)
-        }
+        parts = {f"generative_{name}": mean_of(t, e / n) for (name, n), t, e in zip(self.n_values.items(), there, each)}
         some = there.any(0)  # (B,)
         parts["generative_kl"] = mean_of(some, found.kl)
         return {"loss": mean_of(some, bound / sum(self.n_values.values())), **parts}

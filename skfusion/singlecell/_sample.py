@@ -31,7 +31,7 @@ class DrawsCells:
     _batches: Any
     _counts: Any
     _libraries: Any
-    _n_features_out: int
+    _n_features_out: Any
     _density: Any
 
     def _with_generative(self, objectives: list[Any], codes: Any) -> list[Any]:

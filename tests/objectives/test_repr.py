@@ -39,7 +39,7 @@ SHOWN = {
     "CrossMasked(rate=0.5)": CrossMasked(rate=0.5),
     "Distillation(predictions=<5 x 3>, alpha=0.1)": Distillation(torch.zeros(5, 3), alpha=0.1),
     "Expression(likelihood='poisson')": Expression(likelihood="poisson"),
-    "Generative(n_latent=5, n_warmup=0)": Generative(n_latent=5, n_warmup=0),
+    "Generative(n_latent=3, n_warmup=0)": Generative(n_latent=3, n_warmup=0),
     "MILNCE(pairs=[('a', 'b')])": MILNCE(pairs=[("a", "b")]),
     "Masked(rate=0.3, modalities=['a'])": Masked(rate=0.3, modalities=["a"]),
     "Matching(when='all')": Matching(when="all"),
