@@ -56,7 +56,9 @@ class GenerativeDecoder(nn.Module):
         Width of the hidden layers.
     n_layers : int, default=1
         Hidden layers of the decoders.
-    likelihood, dispersion
+    likelihood : str or dict of str to str, default="negative_binomial"
+        As in `ExpressionDecoder`, for all modalities or for each.
+    dispersion : str, default="gene"
         As in `ExpressionDecoder`.
     statistics : dict of str to CountStatistics, default=None
         What the decoders start from.
@@ -85,7 +87,7 @@ class GenerativeDecoder(nn.Module):
         n_conditions: int = 0,
         n_hidden: int = 128,
         n_layers: int = 1,
-        likelihood: str = "negative_binomial",
+        likelihood: str | Mapping[str, str] = "negative_binomial",
         dispersion: str = "gene",
         statistics: Mapping[str, Any] | None = None,
     ) -> None:
@@ -101,7 +103,7 @@ class GenerativeDecoder(nn.Module):
             ExpressionDecoder(
                 n_latent,
                 n,
-                likelihood=likelihood,
+                likelihood=likelihood if isinstance(likelihood, str) else likelihood[name],
                 dispersion=dispersion,
                 n_hidden=n_hidden,
                 n_layers=n_layers,
@@ -127,10 +129,15 @@ class GenerativeDecoder(nn.Module):
         self, latent: Tensor, library: Mapping[str, Tensor] | None = None, condition: Tensor | None = None
     ) -> dict[str, Distribution]:
         """Latent (B, n_latent) to a distribution over each modality's values."""
-        return {
-            name: decoder(latent, library=None if library is None else library[name], batch=condition)
-            for name, decoder in zip(self.names, self.decoders)
-        }
+        library = library or {}
+        return {name: self.decode_one(name, latent, library.get(name), condition) for name in self.names}
+
+    def decode_one(
+        self, name: str, latent: Tensor, library: Tensor | None = None, condition: Tensor | None = None
+    ) -> Distribution:
+        """Latent (B, n_latent) and `library` (B,) to a distribution over one modality's values."""
+        found: Distribution = self.decoders[self.names.index(name)](latent, library=library, batch=condition)
+        return found
 
     @torch.no_grad()
     def sample(

@@ -160,7 +160,7 @@ class VelocityDecoder(nn.Module):
 class MinimalVelocityDecoder(nn.Module):
     r"""An embedding to moments of both layers, and their velocity :math:`\beta \hat u - \gamma \hat s`.
 
-    The likelihood says nothing of the rates: give those of a steady state, or train them by an objective of velocity.
+    The likelihood says nothing of the rates: give those of a steady state, or train them by a loss of their velocity.
 
     Parameters
     ----------
@@ -189,12 +189,18 @@ class MinimalVelocityDecoder(nn.Module):
         self.layers = nn.Sequential(nn.Linear(n_in, n_hidden), nn.GELU(), nn.Linear(n_hidden, 2 * n_genes))
         self.noise = nn.Parameter(torch.full((n_genes, 2), _inverse_softplus(0.1)))
         given = (torch.ones(n_genes) if rate is None else rate for rate in (beta, gamma))
-        self.beta, self.gamma = (nn.Parameter(torch.log(torch.expm1(rate.float()))) for rate in given)
+        # The inverse of softplus, in a form that large rates do not overflow.
+        self.beta, self.gamma = (nn.Parameter(r + torch.log(-torch.expm1(-r))) for r in (r.float() for r in given))
 
     def forward(self, embedding: Tensor) -> Distribution:
         """(B, D) -> a normal distribution over moments (B, G, 2), unspliced and spliced."""
         mean = F.softplus(self.layers(embedding)).unflatten(-1, (-1, 2))  # (B, G, 2)
         return Normal(mean, F.softplus(self.noise).clamp(min=1e-3).expand_as(mean), validate_args=False)
+
+    def negative_evidence(self, embedding: Tensor, moments: Tensor) -> Tensor:
+        """Minus the log-likelihood of `moments` (B, G, 2), a sum over genes (B,)."""
+        likelihood: Tensor = self(embedding).log_prob(moments).flatten(1).sum(-1)
+        return -likelihood
 
     def velocity(self, embedding: Tensor) -> Tensor:
         """Return βu - γs (B, G)."""

@@ -25,6 +25,7 @@ OBJECTIVES = {
     "pseudo_supervision": "skfusion.objectives.pseudo_supervision:PseudoSupervision",
     "ranking": "skfusion.objectives.ranking:Ranking",
     "expression": "skfusion.objectives.expression:Expression",
+    "generative": "skfusion.objectives.generative:Generative",
     "table_transfer": "skfusion.objectives.table_transfer:TableTransfer",
 }
 """Name of an objective to where its class is; adding one is one line here."""

@@ -1,13 +1,14 @@
 """From a trained network to distributions over the expression of cells."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from skfusion.modalities import Modalities, check_modalities
-from skfusion.objectives import Expression
+from skfusion.objectives import Expression, Generative
 from skfusion.singlecell._libraries import has
 
 _AT_ONCE = 1024
@@ -15,13 +16,18 @@ _AT_ONCE = 1024
 
 def expression_of(pretrainer: Any) -> Any:
     """Return the trained objective that decodes expression."""
-    found = next((o for o in pretrainer.net_.criterion_ if isinstance(o, Expression)), None)
+    found = _trained(pretrainer, Expression)
     if found is None:
         raise ValueError(
             f"this needs the objective 'expression', and trained were {list(pretrainer.objectives_)}; leave objectives "
             "at 'auto', or add it."
         )
-    return found.eval()
+    return found
+
+
+def n_latent_of(pretrainer: Any) -> int:
+    """Return the width of the latent of the trained objective that has a prior."""
+    return int(_trained(pretrainer, Generative).n_latent)
 
 
 def decoded(pretrainer: Any, cells: Modalities, layer: str, library: Any, covariates: Any) -> Iterator[Any]:
@@ -65,21 +71,32 @@ def decoded(pretrainer: Any, cells: Modalities, layer: str, library: Any, covari
         yield found
 
 
-def draw(pretrainer: Any, fused: Any, layer: str, library: Any, covariates: Any, seed: int) -> Any:
-    """Draw values of a layer (n_cells, n_genes) from fused embeddings (n_cells, n_latent)."""
+def draw(
+    pretrainer: Any, places: Any, layer: str, library: Any, covariates: Any, seed: int, *, by_prior: bool = False
+) -> Any:
+    """Draw values of a layer (n_cells, n_genes) from fused embeddings, or latents, (n_cells, n_latent)."""
     from skfusion.training.device import seeded
 
-    objective = expression_of(pretrainer)
+    if by_prior:
+        decode = partial(_trained(pretrainer, Generative).decode, layer)
+    else:
+        decode = partial(expression_of(pretrainer).decode, layer, "fusion")
     device = next(pretrainer.network_.parameters()).device
     parts = []
     with torch.inference_mode(), seeded(seed, device):
-        for start in range(0, len(fused), _AT_ONCE):
+        for start in range(0, len(places), _AT_ONCE):
             rows = slice(start, start + _AT_ONCE)
-            given = (None if p is None else torch.from_numpy(p[rows]).to(device) for p in (fused, library, covariates))
-            embedding, total, batch = given
-            drawn = objective.decode(layer, "fusion", embedding, library=total, batch=batch).sample()
+            given = (None if p is None else torch.from_numpy(p[rows]).to(device) for p in (places, library, covariates))
+            place, total, batch = given
+            drawn = decode(place, library=total, batch=batch).sample()
             parts.append(drawn.cpu().numpy())
     return np.concatenate(parts)
+
+
+def _trained(pretrainer: Any, kind: Any) -> Any:
+    """Return the trained objective of a kind, None where there is none."""
+    found = next((o for o in pretrainer.net_.criterion_ if isinstance(o, kind)), None)
+    return None if found is None else found.eval()
 
 
 def _choose(there: Any, first: Any, second: Any) -> Any:

@@ -13,6 +13,9 @@ from skfusion.singlecell._annotate import velocity_columns, write, write_neighbo
 from skfusion.singlecell._layers import anndata_of
 from skfusion.singlecell._velocity import CHUNK, NoVelocity, VelocityModel
 
+_DECODED = ("mixture", "minimal")
+"""Methods whose velocity the network decodes."""
+
 
 class InfersVelocity:
     """RNA velocity and latent time of an estimator of cells, and their way into an AnnData."""
@@ -47,28 +50,34 @@ class InfersVelocity:
 
     def _velocity_objectives(self) -> list[Any]:
         """Return what the network has to learn of velocity."""
-        if self.method != "mixture" or self._velocity is None:
+        if self._velocity is None or self._velocity.method not in _DECODED:
             return []
         from skfusion.objectives import Velocity
 
-        (moments, cells), self._velocity.scaled = self._velocity.scaled, None
-        return [Velocity(moments, cells, n_hidden=self.n_hidden)]
+        model = self._velocity
+        (moments, cells), model.scaled = model.scaled, None
+        # Of moments that are divided by their maxima: β is 1 of the counts.
+        rates = {"beta": model.ratio, "gamma": model.gamma} if model.method == "minimal" else {}
+        return [Velocity(moments, cells, decoder=model.method, n_hidden=self.n_hidden, **rates)]
 
     def _decode_velocity(self, cells: Modalities) -> tuple[Any, Any]:
-        """Ask the trained decoder for velocity (n_cells, n_velocity_genes) and time (n_cells,)."""
+        """Ask the trained decoder for velocity (n_cells, n_velocity_genes) and, where it knows one, time (n_cells,)."""
         import torch
 
         from skfusion.decoders.kinetics import DURATION
         from skfusion.objectives import Velocity
 
         net = self.pretrainer_.net_
-        decoder = next(o for o in net.criterion_ if isinstance(o, Velocity)).decoder.eval()
+        decoder = next(o for o in net.criterion_ if isinstance(o, Velocity)).module.eval()
         there = np.any(cells.present, axis=1)
         with torch.inference_mode():
             parts = torch.from_numpy(self.pretrainer_.embed(cells, "fusion")).to(net.device).split(1024)
             velocity = torch.cat([decoder.velocity(part) for part in parts]).cpu().numpy() * self._velocity.span
+            velocity = np.where(there[:, None], velocity, 0)
+            if not self._velocity.knows_time:
+                return velocity, None
             time = torch.cat([decoder.time(part).mean(dim=1) for part in parts]).cpu().numpy() / DURATION
-        return np.where(there[:, None], velocity, 0), np.where(there, time, np.nan)
+        return velocity, np.where(there, time, np.nan)
 
     def _infer(self, cells: Modalities, with_moments: bool = False) -> Iterator[tuple[slice, Any, Any, Any]]:
         """Yield, so that what is dense at once is bounded, which cells, and of them velocity, time and moments.
@@ -77,12 +86,12 @@ class InfersVelocity:
         those of spliced and of unspliced, or None where nobody needs them.
         """
         model = self._velocity
-        mixture = model.method == "mixture"
+        is_decoded = model.method in _DECODED
         for start in range(0, len(cells), CHUNK):
             rows = slice(start, start + CHUNK)
             part = cells[rows]
-            moments: Any = model.moments(part) if with_moments or not mixture else None
-            velocity, time = self._decode_velocity(part) if mixture else model.infer(*moments)
+            moments: Any = model.moments(part) if with_moments or not is_decoded else None
+            velocity, time = self._decode_velocity(part) if is_decoded else model.infer(*moments)
             yield rows, velocity, time, moments
 
     def _velocity_model(self) -> Any:
@@ -102,7 +111,8 @@ class InfersVelocity:
         """Return the RNA velocity of cells: how fast their spliced expression changes.
 
         Moments are taken over the nearest training cells that have both layers, so that a cell with one layer has a
-        velocity as well, and no cell's depends on which others come with it. Under "mixture" the embedding is decoded.
+        velocity as well, and no cell's depends on which others come with it. Under "mixture" and "minimal" the
+        embedding is decoded.
 
         Parameters
         ----------
@@ -114,7 +124,7 @@ class InfersVelocity:
         ndarray of float32 (n_cells, n_genes)
             In the order of `genes_`; NaN for genes that are no `velocity_genes_`, 0 for a cell with no layer. In
             normalised spliced counts, of a unit of latent time ("dynamical"), of each gene's own time ("mixture"), or
-            of 1 / β of each gene ("steady_state").
+            of 1 / β of each gene ("minimal", "steady_state").
 
         Raises
         ------
@@ -143,7 +153,7 @@ class InfersVelocity:
         Raises
         ------
         ValueError
-            Where no velocity was fitted, or by "steady_state".
+            Where no velocity was fitted, or by "steady_state" or "minimal".
         """
         model = self._velocity_model()
         if not model.knows_time:

@@ -32,8 +32,8 @@ class VelocityModel:
 
     Parameters
     ----------
-    method : {"dynamical", "steady_state", "mixture"}
-        The model of transcription. Of "mixture" it has the moments that a decoder is trained on.
+    method : {"dynamical", "steady_state", "mixture", "minimal"}
+        The model of transcription. Of the last two it has the moments that a decoder is trained on.
     n_neighbors : int
         Neighbours over which moments are taken, the cell itself not counted.
     counts : list of str
@@ -44,7 +44,7 @@ class VelocityModel:
 
     def __init__(self, method: str, n_neighbors: int, counts: list[str], seed: int) -> None:
         self.method, self.n_neighbors, self.counts, self.seed = method, n_neighbors, counts, seed
-        self.knows_time = method != "steady_state"
+        self.knows_time = method in ("dynamical", "mixture")
 
     def fit(self, X: Modalities) -> "VelocityModel":
         """Learn from cells over the fitted genes.
@@ -70,7 +70,7 @@ class VelocityModel:
         # Of training cells, the nearest one is the cell itself.
         moments = self._choose_genes(X[both])
         self.dynamics: Any = None
-        if self.method == "mixture":
+        if self.method in ("mixture", "minimal"):
             self._scale(both, moments)
         if self.method == "dynamical":
             from skfusion.singlecell.dynamics import fit_dynamics
@@ -139,7 +139,9 @@ class VelocityModel:
     def _scale(self, cells: Any, moments: Any) -> None:
         """Keep moments (n_chosen, n_genes, 2), unspliced and spliced, from 0 to 1, of the chosen `cells`."""
         both = np.stack(moments[::-1], axis=-1)
-        low, high = both.min(axis=0), both.max(axis=0)
+        # Velocity is linear in moments that are in proportion.
+        low, high = both.min(axis=0) if self.method == "mixture" else 0.0 * both[0], both.max(axis=0)
+        self.ratio = high[:, 0] / high[:, 1]
         self.span = high[:, 1] - low[:, 1]
         self.scaled: Any = (((both - low) / (high - low)).astype(np.float32), cells)
 

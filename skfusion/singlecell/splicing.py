@@ -2,12 +2,9 @@
 
 from collections.abc import Iterator
 from functools import partial
-from numbers import Integral
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -21,17 +18,17 @@ from skfusion.preprocessing import to_dense
 from skfusion.pretrain import MultimodalPretrainer
 from skfusion.singlecell._batches import Batches
 from skfusion.singlecell._counts import learn_counts
-from skfusion.singlecell._density import Density
 from skfusion.singlecell._imputer import OTHER, fit_imputers
 from skfusion.singlecell._infer import InfersVelocity
-from skfusion.singlecell._layers import choose_genes, fitted_genes, loadings, read_fitted, read_layers, some
+from skfusion.singlecell._layers import choose_genes, fitted_genes, loadings, read_fitted, read_layers
 from skfusion.singlecell._libraries import Libraries, has
 from skfusion.singlecell._mudata import anndata_of, with_obs
+from skfusion.singlecell._sample import DrawsCells
 
 _OUTPUTS = ("log_normalized", "normalized", "counts")
 
 
-class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEstimator):
+class SplicingFusion(DrawsCells, InfersVelocity, ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEstimator):
     """Fuse the spliced and the unspliced counts of cells, from AnnData to embeddings, expression and new cells.
 
     Each layer is a modality whose tokens are patches of genes, and whose genes have one identity in both. Under Zorro's
@@ -51,11 +48,12 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
     mod : str, default=None
         Which AnnData of a MuData holds the layers and ``obs``; None finds the only one that has them. Cells that the
         MuData has beside it lack both layers.
-    method : {"auto", "dynamical", "mixture", "steady_state"} or None, default="auto"
+    method : {"auto", "dynamical", "mixture", "minimal", "steady_state"} or None, default="auto"
         The model of transcription that velocity is inferred from [3]_: kinetics along a latent time that all genes
         share (`dynamical_velocity`); a mixture of states whose times the fused embedding tells, trained with it
-        (`skfusion.decoders.VelocityDecoder`); or distances from a steady state. "auto" is "dynamical" where the cells
-        have what it needs, else none; a method by name warns where it cannot be fitted. None saves its time.
+        (`skfusion.decoders.VelocityDecoder`); distances from a steady state, of moments that the fused embedding tells
+        ("minimal", `skfusion.decoders.MinimalVelocityDecoder`) or of those observed. "auto" is "dynamical" where the
+        cells have what it needs, else none; a method by name warns where it cannot be fitted. None saves its time.
     genes : list of str, default=None
         Which genes to fit; None chooses `n_top_genes`.
     n_top_genes : int or None, default=2000
@@ -63,9 +61,9 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
     fusion : str, class, functools.partial or nn.Module, default="zorro"
         As in `MultimodalPretrainer`.
     objectives : "auto" or list, default="auto"
-        As in `MultimodalPretrainer`, "expression" with the `likelihood` and `dispersion` below. "auto" is contrast at a
-        temperature of .07 where there are two layers, and expression, which `predict_expression`, `score` and `sample`
-        need.
+        As in `MultimodalPretrainer`, "expression" and "generative" with the `likelihood` and `dispersion` below. "auto"
+        is contrast at a temperature of .07 where there are two layers, and expression, which `predict_expression`,
+        `score` and `sample` need.
     likelihood : {"negative_binomial", "zero_inflated_negative_binomial", "poisson"}, default="negative_binomial"
         Distribution of counts. Layers that are no counts, such as scaled ones, are normal, of which a warning tells.
     dispersion : {"gene", "gene-cell"}, default="gene"
@@ -77,6 +75,9 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         what it predicts, ridge regression by default, and what the network does; None leaves it to the network.
     target_sum : float, default=10000
         Total over all genes that expression is normalised to.
+    generator : {"density", "vae"}, default="density"
+        What `sample` draws from: a density of the embeddings, fitted after training, or the prior of a latent that is
+        trained with them, for which the objective "generative" is added.
     n_density : int, default=20
         Principal components in which the density of embeddings is fitted, which `sample` draws from.
     learn_genes : bool, default=False
@@ -153,7 +154,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         "batch_key": [str, None],
         "present_keys": [dict, None],
         "mod": [str, None],
-        "method": [options("auto", "dynamical", "mixture", "steady_state"), None],
+        "method": [options("auto", "dynamical", "mixture", "minimal", "steady_state"), None],
         "genes": ["array-like", None],
         "n_top_genes": [integer(1), None],
         "objectives": [list, tuple, options("auto")],
@@ -162,6 +163,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         "n_tokens": [integer(1)],
         "imputer": [str, Strategy, None],
         "target_sum": [real(0, closed="neither")],
+        "generator": [options("density", "vae")],
         "n_density": [integer(1)],
         "learn_genes": ["boolean"],
         "modality_dropout": [real(0, 1)],
@@ -196,6 +198,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         n_tokens: int = 8,
         imputer: Any = "linear",
         target_sum: float = 1e4,
+        generator: str = "density",
         n_density: int = 20,
         learn_genes: bool = False,
         modality_dropout: float = 0.0,
@@ -227,6 +230,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         self.n_tokens = n_tokens
         self.imputer = imputer
         self.target_sum = target_sum
+        self.generator = generator
         self.n_density = n_density
         self.learn_genes = learn_genes
         self.modality_dropout = modality_dropout
@@ -298,7 +302,7 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
         self._imputers = {}
         if self.imputer is not None and len(self._counts) == 2:
             self._imputers = fit_imputers(self.imputer, whole, chosen, self.target_sum, device=self.device, seed=seed)
-        self._density = self._fit_density(chosen, seed)
+        self._density = self._fit_density(chosen, codes, seed)
         return self
 
     # reading
@@ -353,9 +357,10 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
                     "objectives holds an Expression of its own, which knows nothing of batch_key; name it "
                     "'expression', and set likelihood and dispersion here."
                 )
-            return [*(expression if o == "expression" else o for o in self.objectives), *of_velocity]
+            named = [expression if o == "expression" else o for o in self.objectives]
+            return self._with_generative([*named, *of_velocity], codes)
         contrast = [Contrastive(temperature=0.07)] if len(self.layers_) > 1 else []
-        return [*contrast, expression, *of_velocity]
+        return self._with_generative([*contrast, expression, *of_velocity], codes)
 
     # embeddings
 
@@ -516,71 +521,3 @@ class SplicingFusion(InfersVelocity, ClassNamePrefixFeaturesOutMixin, Transforme
                 total[start:stop] += np.where(there, logs, 0.0)
                 start = stop
         return float(total[known].mean())
-
-    # new cells
-
-    def _fit_density(self, cells: Modalities, seed: int) -> Any:
-        """Fit the density of the cells' fused embeddings and log totals, scaled to one spread."""
-        cells = cells[some(np.arange(len(cells)), seed)]
-        embedding = self.pretrainer_.transform(cells)
-        logs = [np.log(self._libraries.of(cells, layer)) for layer in self._counts]
-        points = np.column_stack([embedding, *logs])
-        spread = np.where(points.std(axis=0) > 0, points.std(axis=0), 1)
-        spread[: embedding.shape[1]] = embedding.std()
-        self._spread = spread
-        return Density(self.n_density).fit(points / spread, seed)
-
-    def sample(self, n_samples: int = 1, *, batch: Any = None, random_state: Any = None) -> Any:
-        """Draw new cells: embeddings and totals from their density in training [1]_, and counts from the decoders.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many cells.
-        batch : str, default=None
-            The batch that decoders are told; None draws it as often as it was in training.
-        random_state : int, RandomState or None, default=None
-            What is drawn.
-
-        Returns
-        -------
-        AnnData
-            The layers under their names, CSR where they are counts, over `genes_`; ``obsm["X_fusion"]`` holds the
-            embeddings that were drawn.
-
-        References
-        ----------
-        .. [1] Ghosh et al., "From variational to deterministic autoencoders", ICLR, 2020.
-        """
-        from anndata import AnnData
-
-        from skfusion.singlecell._decode import draw
-
-        check_is_fitted(self)
-        if batch is not None and self._batches is None:
-            raise ValueError(
-                f"batch is {batch!r}, but no batch_key was fitted; leave it out, or set batch_key and fit."
-            )
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(f"n_samples is {n_samples!r}; due is a whole number of at least 1.")
-        rng = check_random_state(random_state)
-        points = self._density.sample(int(n_samples), rng) * self._spread
-        width = self._n_features_out
-        embedding = np.ascontiguousarray(points[:, :width], dtype=np.float32)
-        obs = pd.DataFrame(index=[f"generated_{i}" for i in range(n_samples)])
-        covariates = None
-        if self._batches is not None:
-            names = self._batches.draw(int(n_samples), rng) if batch is None else self._batches.known(batch, n_samples)
-            obs[self.batch_key] = names
-            covariates = self._batches.one_hot(AnnData(obs=obs), n_samples)
-        layers = {}
-        for layer in self.layers_:
-            library = None
-            if layer in self._counts:
-                library = np.exp(points[:, width + self._counts.index(layer)]).astype(np.float32)
-            values = draw(self.pretrainer_, embedding, layer, library, covariates, int(rng.randint(2**31 - 1)))
-            if library is None:
-                values = self.pretrainer_.preprocessors_[layer].transformer[0].inverse_transform(values)
-            layers[self._keys[layer]] = values if library is None else sparse.csr_matrix(values)
-        var = pd.DataFrame(index=list(map(str, self.genes_)))
-        return AnnData(obs=obs, var=var, layers=layers, obsm={"X_fusion": embedding})

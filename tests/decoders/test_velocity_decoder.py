@@ -101,6 +101,26 @@ def test_minimal_velocity_is_that_of_its_moments():
     torch.testing.assert_close(decoder.velocity(embedding), 0.5 * u - 0.3 * s)
 
 
+def test_minimal_evidence_is_normal_and_large_rates_stay_what_they_are():
+    decoder = MinimalVelocityDecoder(4, 3, beta=torch.tensor([1e-3, 1.0, 300.0]))
+    torch.testing.assert_close(torch.nn.functional.softplus(decoder.beta), torch.tensor([1e-3, 1.0, 300.0]))
+    embedding, moments = torch.randn(2, 4), torch.rand(2, 3, 2)
+    found = decoder(embedding)
+    expected = -Normal(found.mean, found.stddev).log_prob(moments).sum((1, 2))
+    torch.testing.assert_close(decoder.negative_evidence(embedding, moments), expected)
+
+
+def test_rates_that_are_not_due_are_refused():
+    moments = np.random.default_rng(0).random((5, 3, 2))
+    with pytest.raises(ValueError, match="decoder of Velocity is 'none'"):
+        Velocity(moments, decoder="none")
+    with pytest.raises(ValueError, match="gamma of Velocity is given, and the decoder 'mixture' learns its own"):
+        Velocity(moments, gamma=np.ones(3))
+    for bad in (np.ones(2), np.zeros(3)):
+        with pytest.raises(ValueError, match="due are 3 rates above 0"):
+            Velocity(moments, decoder="minimal", gamma=bad)
+
+
 def test_the_objective_leaves_out_samples_without_moments_and_lets_go_of_data():
     rng = np.random.default_rng(0)
     X = {"spliced": rng.random((60, 8)), "unspliced": rng.random((60, 8))}

@@ -10,9 +10,10 @@ from scipy import sparse
 from scipy.stats import spearmanr
 from sklearn.base import clone
 
-from skfusion import Modalities
+from skfusion import Modalities, MultimodalPretrainer
 from skfusion.decoders.kinetics import Transcription, splicing_velocity
-from skfusion.singlecell import SplicingFusion, read_backed
+from skfusion.objectives import Velocity
+from skfusion.singlecell import SplicingFusion, read_backed, steady_state_velocity
 
 
 def planted(n_cells=250, n_genes=40, seed=0):
@@ -181,6 +182,39 @@ def test_a_mixture_of_states_is_trained_with_the_embedding():
     assert "kinetics_alpha" not in adata.var
     np.testing.assert_allclose(adata.layers["velocity"][:, genes], velocity, rtol=1e-5)
     np.testing.assert_allclose(adata.obs["latent_time"], mixed.latent_time(adata), rtol=1e-5)
+
+
+def test_minimal_velocity_is_that_of_smoothed_moments_and_nothing_of_shuffled_ones():
+    adata, true = planted()
+    fitted = model(method="minimal", max_epochs=30).fit(adata)
+    genes = fitted.velocity_genes_
+    spliced, unspliced = fitted._velocity.moments(fitted._read(adata))
+    kinetic = np.flatnonzero(genes) != adata.n_vars - 1
+    truth = true[:, genes][:, kinetic]
+
+    def found(unspliced):
+        """Velocity by the objective itself, on the genes and neighbours of the real data."""
+        steady = steady_state_velocity(spliced, unspliced)
+        high = unspliced.max(axis=0), spliced.max(axis=0)
+        moments = np.stack([unspliced / high[0], spliced / high[1]], axis=-1)
+        objective = Velocity(moments, decoder="minimal", beta=high[0] / high[1], gamma=steady.gamma)
+        X = {"u": unspliced, "s": spliced}
+        options = {"n_hidden": 32, "n_latent": 16, "lr": 0.01, "max_epochs": 40, "device": "cpu", "random_state": 0}
+        pretrainer = MultimodalPretrainer([objective], fusion="mean", **options).fit(X)
+        decoder = pretrainer.objectives_["Velocity"].module.eval()
+        np.testing.assert_allclose(torch.nn.functional.softplus(decoder.gamma).detach(), steady.gamma, rtol=1e-4)
+        with torch.inference_mode():
+            return decoder.velocity(torch.from_numpy(pretrainer.transform(X))).numpy() * high[1]
+
+    real = cosine(found(unspliced)[:, kinetic], truth)
+    shuffled = cosine(found(unspliced[np.random.default_rng(0).permutation(len(unspliced))])[:, kinetic], truth)
+    velocity = fitted.velocity(adata)
+    assert real > 0.75
+    assert shuffled < 0.3
+    assert cosine(velocity[:, genes][:, kinetic], truth) > 0.65
+    with pytest.raises(ValueError, match="'minimal', which knows no time"):
+        fitted.latent_time(adata)
+    assert "latent_time" not in fitted.annotate(adata.copy()).obs
 
 
 def test_annotate_keeps_neighbours_that_are_there(fitted):
