@@ -33,7 +33,7 @@ from skfusion._warn import warn
 from skfusion.early import EarlyFusionTransformer
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.kinds import take
-from skfusion.preprocessing import present_rows, table_preprocessor
+from skfusion.preprocessing import present_rows, table_preprocessor, takes_nan
 
 
 class Below(NamedTuple):
@@ -123,6 +123,12 @@ class LateFusion(FusionEstimator):
         return self
 
     # estimators
+
+    def _fills_gaps(self, name: str) -> bool:
+        """Whether somebody gets single NaN of a modality filled."""
+        given = self.estimators
+        own = [given.get(name), given.get(ALL, "drop")] if isinstance(given, Mapping) else [given]
+        return self.passthrough or not all(_takes_gaps(one) for spec in own for one in _leaves(spec))
 
     def _resolve(self, X: Modalities, target: Any) -> list[Branch]:
         """Return what is to be fitted: the estimators of each modality, behind their preprocessing."""
@@ -432,6 +438,19 @@ def named(where: str, spec: Any) -> list[tuple[str, Any]]:
     if not hasattr(spec, "fit"):
         raise TypeError(f"the estimator of {where} is {spec!r}; due is an estimator or a list of them.")
     return [(type(spec).__name__.lower(), spec)]
+
+
+def _leaves(spec: Any) -> Iterator[Any]:
+    """Yield the estimators of one, a list or a name; None stands for the default ones."""
+    if isinstance(spec, list):
+        yield from (pair[-1] for pair in spec if isinstance(pair, tuple))
+    elif not isinstance(spec, str):
+        yield spec
+
+
+def _takes_gaps(estimator: Any) -> bool:
+    """Whether an estimator works with NaN itself; ours take them to fill them."""
+    return estimator is not None and not isinstance(estimator, FusionEstimator) and takes_nan(estimator)
 
 
 def _values(X: Modalities, name: str) -> Any:
