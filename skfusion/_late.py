@@ -215,8 +215,9 @@ class LateFusion(FusionEstimator):
         averaged, strict = self.refit == "average", isinstance(self.error_score, str)
         folds = [*([] if averaged else [None]), *range(len(splits))]
         # The fits of one estimator after another: between two of boosting, the idle threads of a linear model's BLAS
-        # would take turns with those of OpenMP.
-        tasks = [(branch, fold) for branch in branches for fold in folds]
+        # would take turns with those of OpenMP. The last of a list first: lists begin with what is simple, and quick
+        # fits at the end leave no worker idle for long.
+        tasks = [(branch, fold) for branch in _last_first(branches) for fold in folds]
         calls = [
             delayed(try_branch)(
                 fit,
@@ -438,6 +439,16 @@ def named(where: str, spec: Any) -> list[tuple[str, Any]]:
     if not hasattr(spec, "fit"):
         raise TypeError(f"the estimator of {where} is {spec!r}; due is an estimator or a list of them.")
     return [(type(spec).__name__.lower(), spec)]
+
+
+def _last_first(branches: list[Branch]) -> list[Branch]:
+    """Order branches by their place among those of their modality, from the last to the first."""
+    places: dict[str, int] = {}
+    placed = []
+    for branch in branches:
+        places[branch.modality] = places.get(branch.modality, -1) + 1
+        placed.append((places[branch.modality], branch))
+    return [branch for _, branch in sorted(placed, key=lambda pair: pair[0], reverse=True)]
 
 
 def _leaves(spec: Any) -> Iterator[Any]:
