@@ -33,7 +33,7 @@ from skfusion._warn import warn
 from skfusion.early import EarlyFusionTransformer
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.kinds import take
-from skfusion.preprocessing import present_rows, table_preprocessor
+from skfusion.preprocessing import present_rows, table_preprocessor, takes_nan
 
 
 class Below(NamedTuple):
@@ -124,6 +124,12 @@ class LateFusion(FusionEstimator):
 
     # estimators
 
+    def _fills_gaps(self, name: str) -> bool:
+        """Whether somebody gets single NaN of a modality filled."""
+        given = self.estimators
+        own = [given.get(name), given.get(ALL, "drop")] if isinstance(given, Mapping) else [given]
+        return self.passthrough or not all(_takes_gaps(one) for spec in own for one in _leaves(spec))
+
     def _resolve(self, X: Modalities, target: Any) -> list[Branch]:
         """Return what is to be fitted: the estimators of each modality, behind their preprocessing."""
         given, together = self.estimators, None
@@ -209,8 +215,9 @@ class LateFusion(FusionEstimator):
         averaged, strict = self.refit == "average", isinstance(self.error_score, str)
         folds = [*([] if averaged else [None]), *range(len(splits))]
         # The fits of one estimator after another: between two of boosting, the idle threads of a linear model's BLAS
-        # would take turns with those of OpenMP.
-        tasks = [(branch, fold) for branch in branches for fold in folds]
+        # would take turns with those of OpenMP. The last of a list first: lists begin with what is simple, and quick
+        # fits at the end leave no worker idle for long.
+        tasks = [(branch, fold) for branch in _last_first(branches) for fold in folds]
         calls = [
             delayed(try_branch)(
                 fit,
@@ -435,6 +442,29 @@ def named(where: str, spec: Any) -> list[tuple[str, Any]]:
     if not hasattr(spec, "fit"):
         raise TypeError(f"the estimator of {where} is {spec!r}; due is an estimator or a list of them.")
     return [(type(spec).__name__.lower(), spec)]
+
+
+def _last_first(branches: list[Branch]) -> list[Branch]:
+    """Order branches by their place among those of their modality, from the last to the first."""
+    places: dict[str, int] = {}
+    placed = []
+    for branch in branches:
+        places[branch.modality] = places.get(branch.modality, -1) + 1
+        placed.append((places[branch.modality], branch))
+    return [branch for _, branch in sorted(placed, key=lambda pair: pair[0], reverse=True)]
+
+
+def _leaves(spec: Any) -> Iterator[Any]:
+    """Yield the estimators of one, a list or a name; None stands for the default ones."""
+    if isinstance(spec, list):
+        yield from (pair[-1] for pair in spec if isinstance(pair, tuple))
+    elif not isinstance(spec, str):
+        yield spec
+
+
+def _takes_gaps(estimator: Any) -> bool:
+    """Whether an estimator works with NaN itself; ours take them to fill them."""
+    return estimator is not None and not isinstance(estimator, FusionEstimator) and takes_nan(estimator)
 
 
 def _values(X: Modalities, name: str) -> Any:

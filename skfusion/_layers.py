@@ -66,7 +66,7 @@ class Inputs:
         where = {name: position for position, name in enumerate(self.names)}
         of_bases = [[where.get(base.modality, -1)] * (base.n_columns - base.is_binary) for base in self.bases]
         of_values = [] if self.passed is None else self.passed.widths_.items()
-        values = [[where[name]] * width for name, width in of_values]
+        values = [[where.get(name, -1)] * width for name, width in of_values]
         return np.concatenate([*of_bases, self.indicated, *values]).astype(np.intp)
 
 

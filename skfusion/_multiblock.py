@@ -13,21 +13,22 @@ class Direction(NamedTuple):
 
 
 def fit_directions(
-    blocks: list[Any], target: Any, *, keep: list[int], design: float, n_components: int, max_iter: int, tol: float
+    blocks: list[Any], target: Any, *, keep: Any, design: Any, n_components: int, max_iter: int, tol: float
 ) -> tuple[list[list[Direction]], Any, int]:
     """Return the directions of each block, how far its scores go with the target's, and the most rounds it took.
 
     The second value is (n_blocks, n_components).
 
-    Each component maximises the covariances between the scores of blocks and those of the target, plus `design` times
-    those among blocks, over weights of norm 1 of which `keep` are not 0. `blocks` (n_samples, n_features) and `target`
-    (n_samples, n_columns) are centred; a row of zeros is a sample that lacks the block.
+    Each component maximises the covariances between the scores of blocks and those of the target, plus `design`
+    (n_blocks, n_blocks) times those among blocks, over weights of norm 1 of which `keep` (n_blocks, n_components) are
+    not 0. `blocks` (n_samples, n_features) and `target` (n_samples, n_columns) are centred; a row of zeros is a sample
+    that lacks the block.
     """
     blocks = [block.copy() for block in blocks]
     found: list[list[Direction]] = [[] for _ in blocks]
     agreement, most = np.zeros((len(blocks), n_components)), 1
     for component in range(n_components):
-        weights, scores, aim, n_rounds = _climb(blocks, target, keep, design, max_iter, tol)
+        weights, scores, aim, n_rounds = _climb(blocks, target, keep[:, component], design, max_iter, tol)
         most = max(most, n_rounds)
         for q, (block, own, t) in enumerate(zip(blocks, weights, scores)):
             norm = t @ t
@@ -48,28 +49,27 @@ def project(block: Any, directions: list[Direction]) -> Any:
     return np.stack(columns, axis=1)
 
 
-def _climb(blocks: list[Any], target: Any, keep: list[int], design: float, max_iter: int, tol: float) -> Any:
+def _climb(blocks: list[Any], target: Any, keep: Any, design: Any, max_iter: int, tol: float) -> Any:
     """Return weights and scores of each block, the scores of the target, and the rounds of one component."""
     weights = [
         _sparse(np.linalg.svd(block.T @ target, full_matrices=False)[0][:, 0], k) for block, k in zip(blocks, keep)
     ]
-    scores = [block @ own for block, own in zip(blocks, weights)]
+    scores = np.stack([block @ own for block, own in zip(blocks, weights)])  # (n_blocks, n_samples)
     aim = _aim(target, scores)
     n_rounds, change = 0, np.inf
     while n_rounds < max_iter and change >= tol:
         n_rounds += 1
         before = weights.copy()
         for q, block in enumerate(blocks):
-            others = sum((t for r, t in enumerate(scores) if r != q), np.zeros(len(target)))
-            weights[q] = _sparse(block.T @ (aim + design * others), keep[q])
+            weights[q] = _sparse(block.T @ (aim + design[q] @ scores), keep[q])
             scores[q] = block @ weights[q]
         aim = _aim(target, scores)
         change = max(np.abs(new - old).max() for new, old in zip(weights, before))
     return weights, scores, aim, n_rounds
 
 
-def _aim(target: Any, scores: list[Any]) -> Any:
-    direction = target.T @ np.sum(scores, axis=0)
+def _aim(target: Any, scores: Any) -> Any:
+    direction = target.T @ scores.sum(axis=0)
     norm = np.linalg.norm(direction)
     return target @ (direction / norm if norm > 0 else direction)
 

@@ -1,5 +1,6 @@
 """What late fusion fits: the estimators of a modality behind their preprocessing, whole and fold by fold."""
 
+import copy
 from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -187,10 +188,19 @@ def fit_branch(
     return (fitted if is_kept else None), predictions
 
 
+def _travels(error: Exception) -> bool:
+    """Whether another process can make the error anew; that of a pool which cannot says nothing of its cause."""
+    try:
+        copy.copy(error)
+    except Exception:
+        return False
+    return True
+
+
 def try_branch(fit: Callable[..., Any], branch: Branch, where: str, is_strict: bool, *arguments: Any) -> Outcome:
     """Call `fit`, which is `fit_branch` or a cache of it, and name who fails; the others of the branch go on.
 
-    Where it `is_strict`, the first error is raised, with a note.
+    Where it `is_strict`, the first error is raised, with a note, or told by a RuntimeError where it could not travel.
     """
     try:
         fitted, predictions = fit(branch, *arguments)
@@ -204,10 +214,15 @@ def try_branch(fit: Callable[..., Any], branch: Branch, where: str, is_strict: b
             return Outcome(branches, found, {key: text for part in parts for key, text in part.errors.items()})
         (base,) = branch.bases
         if is_strict:
-            error.add_note(
+            note = (
                 f"raised by the estimator {base.name!r} of modality {base.modality!r} {where}; error_score=np.nan "
                 "would go on without it."
             )
-            raise
+            if _travels(error):
+                error.add_note(note)
+                raise
+            told = RuntimeError(f"{type(error).__name__}: {error}")
+            told.add_note(note)
+            raise told from error
         return Outcome([], {}, {base.key: f"{where}: {type(error).__name__}: {error}"})
     return Outcome([] if fitted is None else [fitted], predictions, {})

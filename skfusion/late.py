@@ -203,7 +203,7 @@ class LateFusionStacker(ClassifierMixin, LateFusion):
         X, _ = self._predictable(X)
         codes = np.full(len(X), self._prior.argmax())
         for rows, _, found in self._ask(X, "predict"):
-            codes[rows] = found
+            codes[rows] = np.ravel(found)  # CatBoost gives a column
         return self.classes_[codes]
 
     def _learn_target(self, y: Any, sample_weight: Any) -> Any:
@@ -353,7 +353,7 @@ class LateFusionRegressor(RegressorMixin, LateFusion):
         else:
             out = np.empty(len(X))
             for rows, _, found in self._ask(X, "predict"):
-                out[rows] = found
+                out[rows] = np.ravel(found)
         out[empty] = self._prior
         return out
 

@@ -241,6 +241,25 @@ def test_each_estimator_is_fitted_once_a_modality_and_fold_and_once_on_everythin
         assert sizes.count(60) == 2
 
 
+def test_the_last_of_a_list_is_fitted_first_and_each_fit_is_handed_out_by_itself(records, monkeypatch):
+    from skfusion import _parallel
+
+    batches = []
+
+    class Watched(_parallel.Parallel):
+        def __init__(self, **options):
+            batches.append(options["batch_size"])
+            super().__init__(**options)
+
+    monkeypatch.setattr(_parallel, "Parallel", Watched)
+    X, y = numbered()
+    quick, slow = Recording("quick"), Recording("slow")
+    LateFusionStacker({"a": [("quick", quick), ("slow", slow)], "b": [("slow", slow)]}, cv=2).fit(X, y)
+    assert [name for name, *_ in records.fits] == ["slow"] * 3 + ["quick"] * 3 + ["slow"] * 3
+    assert [len(rows) for _, rows, _ in records.fits[:3]] == [60, 30, 30], "the fit on all samples first"
+    assert batches == [1]
+
+
 def test_no_base_predicts_out_of_fold_what_it_was_fitted_on(records):
     X, y = numbered()
     LateFusionStacker(Recording()).fit(X, y)
@@ -629,9 +648,9 @@ def test_nan_reaches_estimators_that_take_it_and_is_filled_for_others(records):
     X, y = classes(40, 2)
     X["a"][3, 1] = np.nan
     LateFusionStacker({"a": [("gaps", TakesGaps()), ("none", Sees())], "b": Sees()}, cv=2).fit(X, y)
-    whole = [values for values in records.fits if values.shape == (40, 4)]
-    assert [np.isnan(values).sum() for values in whole] == [1, 0]
-    assert whole[1][3, 1] == pytest.approx(np.nanmean(X["a"][:, 1]))
+    filled, gaps = sorted((v for v in records.fits if v.shape == (40, 4)), key=lambda v: np.isnan(v).sum())
+    assert [np.isnan(values).sum() for values in (filled, gaps)] == [0, 1]
+    assert filled[3, 1] == pytest.approx(np.nanmean(X["a"][:, 1]))
     in_folds = [values for values in records.fits if values.shape == (20, 4)]
     assert sum(np.isnan(values).sum() for values in in_folds) == 1
 

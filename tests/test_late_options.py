@@ -283,7 +283,13 @@ def test_who_lacks_a_modality_passes_levels_as_if_it_had_never_been_there():
 
 
 @pytest.mark.parametrize(
-    "options", [{"blend": 0.4}, {"cv": TimeSeriesSplit(4)}, {"cv": RepeatedKFold(n_splits=3, n_repeats=2)}]
+    "options",
+    [
+        {"blend": 0.4},
+        {"cv": TimeSeriesSplit(4)},
+        {"cv": RepeatedKFold(n_splits=3, n_repeats=2)},
+        {"blend": 0.4, "passthrough": True},
+    ],
 )
 def test_levels_stand_on_any_folds(options):
     X, y = classes()
@@ -291,6 +297,15 @@ def test_levels_stand_on_any_folds(options):
     below, level = (~np.isnan(found[:, 0]) for found in list(model.oof_predictions_.values())[1:])
     assert level.any()
     assert not (level & ~below).any()
+    assert model.score(X, y) > 0.7
+
+
+def test_passthrough_shows_the_values_to_all_layers():
+    X, y = classes()
+    X["b"][::4] = np.nan
+    options = {"levels": [LogisticRegression(), LogisticRegression()], "passthrough": True}
+    model = LateFusionStacker(LogisticRegression(), **options).fit(X, y)
+    assert model.final_estimator_.coef_.shape == (3, 3 + 7)
     assert model.score(X, y) > 0.7
 
 
@@ -493,25 +508,6 @@ def test_fit_and_predict_make_an_estimator(stack_method):
         assert codes["low"] not in b
         there = y != "low"
         assert np.mean(b[there, 0] == [codes[label] for label in y[there]]) > 0.7
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning:sklearn")
-@pytest.mark.parametrize("package", ["lightgbm", "xgboost", "catboost"])
-def test_boosting_of_other_packages_works(package):
-    module = pytest.importorskip(package)
-    options = {
-        "lightgbm": {"n_estimators": 5, "min_child_samples": 5, "verbosity": -1, "n_jobs": 1},
-        "xgboost": {"n_estimators": 5, "n_jobs": 1},
-        "catboost": {"iterations": 5, "verbose": False, "allow_writing_files": False, "thread_count": 1},
-    }[package]
-    name = {"lightgbm": "LGBM", "xgboost": "XGB", "catboost": "CatBoost"}[package]
-    X, y = classes()
-    X["b"][y == "low"] = np.nan
-    weights = np.random.default_rng(0).uniform(0.5, 2, size=120)
-    model = LateFusionStacker(getattr(module, f"{name}Classifier")(**options), "hill_climb", cv=3)
-    assert model.fit(X, y, sample_weight=weights).score(X, y) > 0.7
-    X, y = numbers()
-    assert LateFusionRegressor(getattr(module, f"{name}Regressor")(**options), cv=3).fit(X, y).score(X, y) > 0.3
 
 
 # Backends

@@ -1,7 +1,9 @@
 """What is special to multi-block PLS: its criterion, sparse weights, and modalities that are missing."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.base import clone
 
 from skfusion import MultiBlockPLS, MultiBlockPLSRegressor
 from skfusion._multiblock import Discriminant, fit_directions, project
@@ -15,8 +17,9 @@ def blocks_and_target(n_samples=60, n_columns=1, seed=0):
 
 
 def fit(blocks, target, keep=None, design=0.0, n_components=1):
-    keep = keep or [block.shape[1] for block in blocks]
-    return fit_directions(blocks, target, keep=keep, design=design, n_components=n_components, max_iter=500, tol=1e-12)
+    keep = np.array(keep or [block.shape[1] for block in blocks])[:, None].repeat(n_components, axis=1)
+    pairs = design * (1 - np.eye(len(blocks)))
+    return fit_directions(blocks, target, keep=keep, design=pairs, n_components=n_components, max_iter=500, tol=1e-12)
 
 
 def test_without_a_design_each_block_covaries_most_with_one_target():
@@ -118,3 +121,147 @@ def test_one_full_component_of_one_block_is_pls_regression():
 def test_the_number_of_features_is_a_whole_one(wanted):
     with pytest.raises(ValueError, match=r"n_features of modality 'rna' is .*; due is a whole number of 1 or more"):
         MultiBlockPLS(n_features={"rna": wanted}).fit(*planted())
+
+
+# Features a component
+
+
+def test_each_component_has_as_many_features_as_its_place_in_the_list_says():
+    X, y = planted()
+    model = MultiBlockPLS(n_features={"rna": [3, 5], "protein": (None, np.int64(2))}).fit(X, y)
+    assert {name: (w != 0).sum().tolist() for name, w in model.weights_.items()} == {"rna": [3, 5], "protein": [20, 2]}
+    same, each = MultiBlockPLS(n_features=[4, 4]).fit(X, y), MultiBlockPLS(n_features=4).fit(X, y)
+    np.testing.assert_array_equal(same.predict_proba(X), each.predict_proba(X))
+
+
+@pytest.mark.parametrize("wanted", [[3], {"rna": [3, 3, 3]}])
+def test_a_list_of_features_has_one_number_a_component(wanted):
+    with pytest.raises(
+        ValueError, match=r"n_features of modality 'rna' is .*; due is one number, or 2, one a component"
+    ):
+        MultiBlockPLS(n_features=wanted).fit(*planted())
+    with pytest.raises(ValueError, match="is 0; due is a whole number"):
+        MultiBlockPLS(n_features=[0, 1]).fit(*planted())
+
+
+# Design
+
+
+def three_blocks(seed=0):
+    X, y = planted(seed=seed)
+    X["mirna"] = np.random.default_rng(seed + 5).normal(size=(150, 10)) + X["protein"][:, :10]
+    return X, y
+
+
+def test_a_number_as_design_is_that_number_for_each_pair():
+    X, y = three_blocks()
+    matrix = np.full((3, 3), 0.3) - 0.3 * np.eye(3)
+    left, right = (MultiBlockPLS(design=design).fit(X, y) for design in (0.3, matrix.tolist()))
+    np.testing.assert_array_equal(left.predict_proba(X), right.predict_proba(X))
+
+
+def test_a_design_matrix_draws_together_the_pairs_that_it_names():
+    X, y = three_blocks()
+    frame = pd.DataFrame(0.0, index=["mirna", "rna", "protein"], columns=["protein", "mirna", "rna"])
+    frame.loc["mirna", "protein"] = frame.loc["protein", "mirna"] = 1.0
+    model, apart = MultiBlockPLS(1, design=frame).fit(X, y), MultiBlockPLS(1, design=0).fit(X, y)
+    covariances = [abs(np.cov(*(m.transform(X)[:, [1, 2]]).T)[0, 1]) for m in (model, apart)]
+    assert covariances[0] > 1.02 * covariances[1]
+    ordered = MultiBlockPLS(1, design=frame.loc[list(X), list(X)].to_numpy()).fit(X, y)
+    np.testing.assert_array_equal(ordered.transform(X), model.transform(X))
+    np.testing.assert_array_equal(clone(model).fit(X, y).transform(X), model.transform(X))
+
+
+def test_a_design_matrix_makes_a_fixed_point_of_the_criterion():
+    blocks, target = blocks_and_target(n_columns=3)
+    blocks.append(np.random.default_rng(3).normal(size=(60, 5)) + blocks[1][:, :1])
+    pairs = np.array([[0, 0.9, 0], [0.9, 0, 0.4], [0, 0.4, 0]])
+    keep = np.array([[block.shape[1]] for block in blocks])
+    directions, *_ = fit_directions(blocks, target, keep=keep, design=pairs, n_components=1, max_iter=2000, tol=1e-13)
+    weights = [found[0].weights for found in directions]
+    scores = np.stack([block @ own for block, own in zip(blocks, weights)])
+    direction = target.T @ scores.sum(axis=0)
+    aim = target @ (direction / np.linalg.norm(direction))
+    for q, block in enumerate(blocks):
+        gradient = block.T @ (aim + sum(pairs[q, r] * scores[r] for r in range(3)))
+        np.testing.assert_allclose(weights[q], gradient / np.linalg.norm(gradient), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("design", "message"),
+    [
+        (np.zeros((2, 2)), r"design has shape \(2, 2\); due is a number, or \(3, 3\)"),
+        ([[0, 0.5, 0], [0.4, 0, 0], [0, 0, 0]], "due is a symmetric matrix"),
+        (np.eye(3), r"design has the diagonal \[1.0, 1.0, 1.0\]; due are zeros"),
+        (2 * (1 - np.eye(3)), "due are values from 0 to 1"),
+        (np.full((3, 3), np.nan), "due are values from 0 to 1"),
+        (pd.DataFrame(np.zeros((3, 3))), r"the rows of design are \[0, 1, 2\]; due are the modalities, \['rna'"),
+        (pd.DataFrame(0.0, ["rna", "protein", "mirna"], list("abc")), "the columns of design are"),
+    ],
+)
+def test_a_design_that_makes_no_sense_raises(design, message):
+    with pytest.raises(ValueError, match=message):
+        MultiBlockPLS(design=design).fit(*three_blocks())
+
+
+# Scores and loadings
+
+
+def test_transform_lays_the_projections_side_by_side():
+    (X, y), (new, _) = planted(), planted(seed=1)
+    new["protein"][3] = np.nan
+    model = MultiBlockPLS().fit(X, y)
+    found, parts = model.transform(new), model.project(new)
+    np.testing.assert_array_equal(found, np.hstack([parts["rna"], parts["protein"]]))
+    assert np.isnan(found[3]).tolist() == [False, False, True, True]
+    assert np.isfinite(np.delete(found, 3, axis=0)).all()
+    names = ["rna__component0", "rna__component1", "protein__component0", "protein__component1"]
+    assert model.get_feature_names_out().tolist() == names
+    frame = model.set_output(transform="pandas").transform(pd.DataFrame(new["rna"]).pipe(lambda rna: {"rna": rna}))
+    assert frame.columns.tolist() == names
+    np.testing.assert_array_equal(frame.iloc[:, :2], parts["rna"])
+    table = MultiBlockPLS(1).fit(X["rna"], y)
+    assert table.get_feature_names_out().tolist() == ["component0"]
+
+
+def test_loadings_are_the_slopes_of_the_features_on_the_components():
+    X, y = planted()
+    scaled = X["rna"] / X["rna"].std(axis=0)
+    model = MultiBlockPLS(n_features=3).fit(X, y)
+    scores, centred = model.project(X)["rna"], scaled - scaled.mean(axis=0)
+    # Components of a block are uncorrelated, so that each slope is one of its own.
+    np.testing.assert_allclose(model.loadings_["rna"], centred.T @ scores / np.square(scores).sum(axis=0), atol=1e-8)
+    assert (model.loadings_["rna"] != 0).all(axis=None)
+    assert model.loadings_["rna"].index.equals(model.weights_["rna"].index)
+
+
+def test_one_class_has_scores_of_zero():
+    X, y = planted()
+    model = MultiBlockPLS().fit(X, np.repeat("a", len(y)))
+    np.testing.assert_array_equal(model.transform({"rna": X["rna"]})[:2], [[0, 0, np.nan, np.nan]] * 2)
+
+
+# Several targets
+
+
+def test_one_full_component_of_one_block_is_pls_regression_on_several_targets():
+    from sklearn.cross_decomposition import PLSRegression
+
+    X, _ = planted()
+    y = X["rna"][:, :2] @ [[1.0, 0.5], [0.2, 10.0]] + [3.0, -5.0]
+    ours = MultiBlockPLSRegressor(2).fit({"rna": X["rna"]}, y)
+    assert ours.predict({"rna": X["rna"]}).shape == (150, 2)
+    theirs = PLSRegression(2, tol=1e-12).fit(X["rna"], y)
+    np.testing.assert_allclose(ours.predict({"rna": X["rna"]}), theirs.predict(X["rna"]), atol=1e-5)
+
+
+def test_several_targets_are_predicted_by_what_is_present():
+    (X, _), (new, _) = planted(), planted(seed=1)
+    y, truth = (Z["rna"][:, :2] + Z["protein"][:, :2] for Z in (X, new))
+    model = MultiBlockPLSRegressor(3).fit(X, y)
+    assert model.score(new, truth) > 0.6
+    assert model.score({"rna": new["rna"]}, truth) > 0.3
+    nothing = {name: np.full((2, values.shape[1]), np.nan) for name, values in X.items()}
+    np.testing.assert_allclose(model.predict(nothing), np.tile(y.mean(axis=0), (2, 1)))
+    alone = MultiBlockPLSRegressor(3).fit(X, y[:, 0])
+    assert alone.predict(new).shape == (150,)

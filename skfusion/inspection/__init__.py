@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "MissingModalityDisplay": "skfusion.inspection.plot.missing:MissingModalityDisplay",
         "MissingPatternDisplay": "skfusion.inspection.plot.patterns:MissingPatternDisplay",
         "ModalityImportanceDisplay": "skfusion.inspection.plot.importance:ModalityImportanceDisplay",
+        "MultiBlockDisplay": "skfusion.inspection.plot.multiblock:MultiBlockDisplay",
         "compare_fusions": "skfusion.inspection.comparison:compare_fusions",
         "corrected_resampled_interval": "skfusion.inspection.comparison:corrected_resampled_interval",
         "is_worth_it": "skfusion.inspection.importance:is_worth_it",

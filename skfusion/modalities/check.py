@@ -1,6 +1,6 @@
 """The one front door: whatever a user hands to an estimator becomes a checked Modalities here, and only here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +106,7 @@ def check_modalities(estimator: Any, X: Any, y: Any = None, *, reset: bool, grow
     found = found.select(wanted)
     found = found if streams else found.to_memory()
     align.check_same_order("y", found.sample_ids, y)
-    _check_values(found, warn=True)
+    _check_values(found, fills=getattr(estimator, "_fills_gaps", _always))
     _learn(estimator, {name: _spec(found, name) for name in found.names})
     return found
 
@@ -201,7 +201,12 @@ def _check_table(estimator: Any, X: Any, *, reset: bool, alone: bool) -> Any:
     return validate_data(estimator, X, reset=reset, **options)
 
 
-def _check_values(X: Modalities, *, warn: bool) -> None:
+def _always(name: str) -> bool:
+    return True
+
+
+def _check_values(X: Modalities, *, fills: Callable[[str], bool] | None) -> None:
+    """Check numbers and sizes, and warn of gaps in modalities whose gaps somebody `fills`."""
     if len(X) == 0:
         raise ValueError("Found array with 0 sample(s) (X is empty) while a minimum of 1 is required.")
     counts = {}
@@ -213,9 +218,9 @@ def _check_values(X: Modalities, *, warn: bool) -> None:
                 f"{name!r}."
             )
         missing = check_finite(name, values, X.present[:, column])
-        if missing:
+        if missing and fills is not None and fills(name):
             counts[name] = missing
-    if counts and warn:
+    if counts:
         say(
             f"single values are missing (NaN) inside rows that are present, {counts} by modality; each is filled with "
             "its column's training mean. Impute beforehand to choose otherwise."
@@ -253,7 +258,7 @@ def _conform(estimator: Any, found: Modalities, *, warn: bool, streams: bool) ->
         else:
             data[name] = _absent(spec, n_samples)
     X = Modalities._of(data, {name: s.columns for name, s in specs.items()}, present, found.sample_ids)
-    _check_values(X, warn=warn)
+    _check_values(X, fills=_always if warn else None)
     return X
 
 

@@ -9,6 +9,7 @@ from skfusion.modalities.presence import BoolArray
 
 Pattern = tuple[bool, ...]
 """Which modalities are there, one entry a modality."""
+_MOST_BITS = 62
 
 
 def find_patterns(present: BoolArray) -> tuple[BoolArray, NDArray[np.intp]]:
@@ -16,8 +17,14 @@ def find_patterns(present: BoolArray) -> tuple[BoolArray, NDArray[np.intp]]:
 
     The first are (n_patterns, n_modalities), the second their positions (n_samples,).
     """
-    patterns, which = np.unique(present, axis=0, return_inverse=True)
-    return patterns, which.reshape(-1)
+    n_modalities = present.shape[1]
+    if n_modalities > _MOST_BITS:
+        patterns, which = np.unique(present, axis=0, return_inverse=True)
+        return patterns, which.reshape(-1)
+    # Numbers sort a hundred times faster than rows do.
+    codes = present @ (1 << np.arange(n_modalities, dtype=np.int64)[::-1])
+    _, first, which = np.unique(codes, return_index=True, return_inverse=True)
+    return present[first], which
 
 
 def by_pattern(present: BoolArray) -> list[tuple[Pattern, NDArray[np.intp]]]:

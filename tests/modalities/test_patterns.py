@@ -16,6 +16,15 @@ def test_every_row_is_in_the_group_of_its_pattern():
     np.testing.assert_array_equal(patterns[which], PRESENT)
 
 
+@pytest.mark.parametrize("n_modalities", [1, 8, 62, 63, 70])
+def test_patterns_are_sorted_however_many_modalities_there_are(n_modalities):
+    distinct = np.random.default_rng(0).random((20, n_modalities)) < 0.5
+    present = distinct[np.random.default_rng(1).integers(20, size=200)]
+    patterns, which = find_patterns(present)
+    assert [tuple(row) for row in patterns.tolist()] == sorted({tuple(row) for row in present.tolist()})
+    np.testing.assert_array_equal(patterns[which], present)
+
+
 @pytest.mark.parametrize("present", [PRESENT[:0], PRESENT[1:2], PRESENT[3:4, :1]])
 def test_none_or_one_pattern(present):
     assert [len(rows) for _, rows in by_pattern(present)] == [1] * len(present)
