@@ -34,7 +34,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
-from skfusion import LateFusionRegressor, LateFusionStacker, Modalities
+from skfusion import FusionClassifier, LateFusionRegressor, LateFusionStacker, Modalities
 from skfusion._late_defaults import default_classifiers, default_regressors
 
 SINGLE_NAN = pytest.mark.filterwarnings("ignore:single values are missing")
@@ -653,6 +653,25 @@ def test_nan_reaches_estimators_that_take_it_and_is_filled_for_others(records):
     assert filled[3, 1] == pytest.approx(np.nanmean(X["a"][:, 1]))
     in_folds = [values for values in records.fits if values.shape == (20, 4)]
     assert sum(np.isnan(values).sum() for values in in_folds) == 1
+
+
+def test_there_is_no_warning_of_gaps_that_nobody_fills():
+    X, y = classes(n_classes=2)
+    for values in X.values():
+        values[::9, 0] = np.nan
+    boosting, linear = HistGradientBoostingClassifier(max_iter=3), LogisticRegression()
+    LateFusionStacker(boosting).fit(X, y)
+    LateFusionStacker({"a": [("boosting", boosting)], "b": "drop"}).fit(X, y)
+    for estimators, named in (
+        ([("boosting", boosting), ("lr", linear)], "{'a': 17, 'b': 17}"),
+        ({"a": boosting, "b": linear}, "{'b': 17}"),
+        ({"a": boosting}, "{'b': 17}"),
+        ({"a": boosting, "b": boosting, "all": FusionClassifier("early")}, "{'a': 17, 'b': 17}"),
+    ):
+        with pytest.warns(UserWarning, match=f"single values are missing .*{named}"):
+            LateFusionStacker(estimators, cv=2).fit(X, y)
+    with pytest.warns(UserWarning, match="single values are missing"):
+        LateFusionStacker(boosting, passthrough=True).fit(X, y)
 
 
 @SINGLE_NAN
