@@ -216,7 +216,7 @@ class LateFusion(FusionEstimator):
         folds = [*([] if averaged else [None]), *range(len(splits))]
         # The fits of one estimator after another: between two of boosting, the idle threads of a linear model's BLAS
         # would take turns with those of OpenMP. The last of a list first: lists begin with what is simple, and quick
-        # fits at the end leave no worker idle for long.
+        # fits at the end leave no worker idle for long; joblib makes batches of quick ones, whatever follows.
         tasks = [(branch, fold) for branch in _last_first(branches) for fold in folds]
         calls = [
             delayed(try_branch)(
