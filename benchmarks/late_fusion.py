@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from _timing import interleave, machine, median_ratio
+from joblib.externals.loky import get_reusable_executor
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
@@ -103,6 +104,8 @@ def fit_large(whose):
         stacking(WIDTHS, FOREST, 2).fit(np.hstack(list(X.values())), y)
     else:
         LateFusionStacker(FOREST, n_jobs=2).fit(X, y)
+    # Else the process would wait for its workers, which wait for work.
+    get_reusable_executor().shutdown()
 
 
 def proportional(root):
