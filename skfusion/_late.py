@@ -89,6 +89,8 @@ class LateFusion(FusionEstimator):
         ValueError
             Where the input is not as due (it names the modality), where an estimator gives no probabilities and the
             final estimator averages them, or where every base estimator failed.
+        RuntimeError
+            In place of an error of a base estimator that processes cannot hand to one another; it says the same.
         """
         original = check_modalities(self, X, y, reset=True)
         data = training_set(
@@ -124,11 +126,15 @@ class LateFusion(FusionEstimator):
 
     # estimators
 
-    def _fills_gaps(self, name: str) -> bool:
+    def _fills_gaps(self, X: Modalities, name: str) -> bool:
         """Whether somebody gets single NaN of a modality filled."""
         given = self.estimators
-        own = [given.get(name), given.get(ALL, "drop")] if isinstance(given, Mapping) else [given]
-        return self.passthrough or not all(_takes_gaps(one) for spec in own for one in _leaves(spec))
+        by_name = isinstance(given, Mapping)
+        own = [given.get(name)] if by_name else [given]
+        if by_name and ALL not in X.names:
+            own.append(given.get(ALL, "drop"))
+        is_prepared = not by_name and X.kind(name) not in ("dense", "sparse")
+        return self.passthrough or is_prepared or not all(_takes_gaps(one) for spec in own for one in _leaves(spec))
 
     def _resolve(self, X: Modalities, target: Any) -> list[Branch]:
         """Return what is to be fitted: the estimators of each modality, behind their preprocessing."""

@@ -88,6 +88,11 @@ class _Fusion(FusionEstimator):
             self.estimator_ = fit_with(part, _inner(data.X), data.y, **metadata)
         return self
 
+    def _fills_gaps(self, X: Modalities, name: str) -> bool:
+        """Whether the part that is to be fitted fills single NaN of a modality."""
+        asked = getattr(getattr(self, self.fusion), "_fills_gaps", None)
+        return True if asked is None else bool(asked(X, name))
+
     def _checked(self, X: Any) -> tuple[Modalities, Any]:
         """Return the checked samples, and the positions of those with something present."""
         check_is_fitted(self)

@@ -201,11 +201,11 @@ def _check_table(estimator: Any, X: Any, *, reset: bool, alone: bool) -> Any:
     return validate_data(estimator, X, reset=reset, **options)
 
 
-def _always(name: str) -> bool:
+def _always(X: Modalities, name: str) -> bool:
     return True
 
 
-def _check_values(X: Modalities, *, fills: Callable[[str], bool] | None) -> None:
+def _check_values(X: Modalities, *, fills: Callable[[Modalities, str], bool] | None) -> None:
     """Check numbers and sizes, and warn of gaps in modalities whose gaps somebody `fills`."""
     if len(X) == 0:
         raise ValueError("Found array with 0 sample(s) (X is empty) while a minimum of 1 is required.")
@@ -218,7 +218,7 @@ def _check_values(X: Modalities, *, fills: Callable[[str], bool] | None) -> None
                 f"{name!r}."
             )
         missing = check_finite(name, values, X.present[:, column])
-        if missing and fills is not None and fills(name):
+        if missing and fills is not None and fills(X, name):
             counts[name] = missing
     if counts:
         say(
