@@ -22,9 +22,10 @@ def fit_directions(
     Each component maximises the covariances between the scores of blocks and those of the target, plus `design`
     (n_blocks, n_blocks) times those among blocks, over weights of norm 1 of which `keep` (n_blocks, n_components) are
     not 0. `blocks` (n_samples, n_features) and `target` (n_samples, n_columns) are centred; a row of zeros is a sample
-    that lacks the block.
+    that lacks the block. Where a block has no more components, weights, loadings and agreement are 0.
     """
     blocks = [block.copy() for block in blocks]
+    floors = [max(block.shape) * np.finfo(block.dtype).eps * np.linalg.norm(block) for block in blocks]
     found: list[list[Direction]] = [[] for _ in blocks]
     agreement, most = np.zeros((len(blocks), n_components)), 1
     for component in range(n_components):
@@ -34,8 +35,11 @@ def fit_directions(
             norm = t @ t
             loadings = block.T @ t / norm if norm > 0 else np.zeros(block.shape[1])
             block -= np.outer(t, loadings)
+            if np.linalg.norm(block) <= floors[q]:
+                block[:] = 0.0  # What is left is rounding.
             found[q].append(Direction(own, loadings))
-            agreement[q, component] = abs(t @ aim) / (np.sqrt(norm) * np.linalg.norm(aim)) if norm > 0 else 0.0
+            lengths = np.sqrt(norm) * np.linalg.norm(aim)
+            agreement[q, component] = abs(t @ aim) / lengths if lengths > 0 else 0.0
     return found, agreement, most
 
 

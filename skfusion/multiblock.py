@@ -25,7 +25,7 @@ class _MultiBlock(TransformerMixin, FusionEstimator):
     _parameter_constraints = {
         "n_components": [integer(1)],
         "n_features": [integer(1), "array-like", dict, None],
-        "design": [real(0), "array-like"],
+        "design": [real(0, 1, "both"), "array-like"],
         "scale": ["boolean"],
         "max_iter": [integer(1)],
         "tol": [real(0)],
@@ -87,7 +87,7 @@ class _MultiBlock(TransformerMixin, FusionEstimator):
         blocks = self._prepare(X, weights)
         wanted = by_modality("n_features", self.n_features, X.names, default=None)
         keep = [_counts(name, wanted[name], block.shape[1], self.n_components) for name, block in zip(X.names, blocks)]
-        centred = goal - np.average(goal, axis=0, weights=weights)
+        centred = goal - _mean(goal, weights)
         spread = np.sqrt(np.average(np.square(centred), axis=0, weights=weights))
         roots = np.sqrt(weights)[:, None]
         directions, agreement, self.n_iter_ = fit_directions(
@@ -99,7 +99,8 @@ class _MultiBlock(TransformerMixin, FusionEstimator):
             max_iter=self.max_iter,
             tol=self.tol,
         )
-        self.votes_ = pd.Series(agreement.mean(axis=1), X.names, name="vote")
+        n_found = [sum(one.weights.any() for one in found) for found in directions]
+        self.votes_ = pd.Series(agreement.sum(axis=1) / np.maximum(n_found, 1), X.names, name="vote")
         for name, block, found, rows in zip(X.names, blocks, directions, X.present.T):
             self._directions[name] = found
             self._models[name] = self._learn(project(block[rows], found), data.y[rows], weights[rows])
@@ -117,12 +118,15 @@ class _MultiBlock(TransformerMixin, FusionEstimator):
             rows = training_rows(X, name)[0]
             self._prepared[name] = FittedOnPresent(table_preprocessor(name, rows, scale=self.scale), rows)
             block = self._block(X, name)
-            self._centres[name] = np.average(block[present], axis=0, weights=weights[present])
+            self._centres[name] = _mean(block[present], weights[present])
             blocks.append(self._centred(name, block, present))
         return blocks
 
     def transform(self, X: Any) -> Any:
         """Return the scores of all modalities side by side.
+
+        In a ``Pipeline``, put ``SimpleImputer()`` behind it, which fills with the training mean, or an estimator that
+        takes NaN, as ``HistGradientBoostingClassifier``.
 
         Parameters
         ----------
@@ -133,7 +137,7 @@ class _MultiBlock(TransformerMixin, FusionEstimator):
         -------
         ndarray of shape (n_samples, n_modalities * n_components)
             The components of one modality after those of another, in the order of `modality_names_in_`; NaN where a
-            modality is missing.
+            modality is missing, 0 in components that it has not.
         """
         return np.hstack(list(self.project(X).values()))
 
@@ -170,7 +174,8 @@ class _MultiBlock(TransformerMixin, FusionEstimator):
         Returns
         -------
         dict of str to ndarray (n_samples, n_components)
-            NaN where the modality is missing; 0 where training had one class alone.
+            NaN where the modality is missing; 0 in components that it has not, and in all where training had one
+            class alone.
         """
         check_is_fitted(self)
         return self._scores(check_modalities(self, X, reset=False))
@@ -195,6 +200,11 @@ class _MultiBlock(TransformerMixin, FusionEstimator):
         """Return the average of what modalities that are present say, (n_samples, n_outputs)."""
         said = [self._say(self._models[name], scores) for name, scores in self._scores(X).items()]
         return combine("weighted", np.stack(said), self.votes_.to_numpy())
+
+
+def _mean(values: Any, weights: Any) -> Any:
+    """Return the weighted mean of each column; of a constant one its value to the bit, so that 0 is left."""
+    return np.where(np.ptp(values, axis=0) > 0, np.average(values, axis=0, weights=weights), values[0])
 
 
 def _counts(name: str, wanted: Any, n_columns: int, n_components: int) -> list[int]:
@@ -222,7 +232,10 @@ def design_matrix(design: Any, names: list[str]) -> Any:
             if len(labels) != len(names) or set(labels) != set(names):
                 raise ValueError(f"the {what} of design are {list(labels)}; due are the modalities, {names}.")
         design = design.loc[names, names]
-    matrix = np.asarray(design, dtype=np.float64)
+    try:
+        matrix = np.asarray(design, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"design is {design!r}; due is a number, or a matrix of numbers.") from error
     if matrix.shape != (len(names), len(names)):
         raise ValueError(
             f"design has shape {matrix.shape}; due is a number, or {(len(names), len(names))}, one row and one column "
@@ -250,13 +263,13 @@ class MultiBlockPLS(ClassifierMixin, _MultiBlock):
     Parameters
     ----------
     n_components : int, default=2
-        Components a modality.
+        Components a modality. One that has fewer, such as a table of two columns, has zeros for the others.
     n_features : int, list of int or dict by modality of either, default=None
         How many features a component of a modality has (keepX in mixOmics), or each component, in a list; None is all
         of them.
     design : float, or DataFrame or array of shape (n_modalities, n_modalities), default=0.1
-        How much modalities are to go together, against 1 for going with the classes. A matrix says it of each pair: it
-        is symmetric, from 0 to 1, and 0 on the diagonal. The rows and columns of a DataFrame are called by the
+        How much modalities are to go together, from 0 to 1, against 1 for going with the classes. A matrix says it of
+        each pair: it is symmetric, and 0 on the diagonal. The rows and columns of a DataFrame are called by the
         modalities, those of an array are in the order of `X`.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take.

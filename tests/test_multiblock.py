@@ -4,6 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from skfusion import MultiBlockPLS, MultiBlockPLSRegressor
 from skfusion._multiblock import Discriminant, fit_directions, project
@@ -123,6 +126,53 @@ def test_the_number_of_features_is_a_whole_one(wanted):
         MultiBlockPLS(n_features={"rna": wanted}).fit(*planted())
 
 
+# What is too small to have a component
+
+
+def narrow(seed=0):
+    rng = np.random.default_rng(seed)
+    return {"a": rng.normal(size=(60, 3)), "b": rng.normal(size=(60, 2))}, rng.integers(0, 2, size=60)
+
+
+def test_components_beyond_the_rank_of_a_block_are_zero_and_do_not_vote():
+    X, y = narrow()
+    X["a"] = np.column_stack([X["a"], X["a"].sum(axis=1), np.eye(4)[np.arange(60) % 4]])  # of rank 3 + 3
+    model, as_many = MultiBlockPLS(9).fit(X, y), MultiBlockPLS(6).fit(X, y)
+    scores = model.project(X)
+    for name, rank in (("a", 6), ("b", 2)):
+        for table in (scores[name], model.weights_[name].to_numpy(), model.loadings_[name].to_numpy()):
+            assert table[:, :rank].any(axis=0).all()
+            assert not table[:, rank:].any()
+        assert np.abs(scores[name][:, :rank]).max(axis=0).min() > 0.1
+    pd.testing.assert_series_equal(model.votes_, as_many.votes_)
+    np.testing.assert_allclose(model.predict_proba(X), as_many.predict_proba(X), atol=1e-12)
+    b = [MultiBlockPLS(n).fit({"b": X["b"]}, y).votes_["b"] for n in (2, 5)]
+    assert b[0] == pytest.approx(b[1])
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_a_constant_block_has_no_vote(scale):
+    X, y = narrow()
+    # The mean of 60 times .1 is not .1 to the bit.
+    model = MultiBlockPLS(scale=scale).fit({**X, "b": np.full((60, 2), 0.1)}, y)
+    assert model.votes_["a"] > model.votes_["b"] == 0
+    assert not model.weights_["b"].any(axis=None)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [1.0, 0.1])
+def test_a_constant_target_is_predicted_and_agrees_with_nothing(value):
+    X, _ = narrow()
+    model = MultiBlockPLSRegressor().fit(X, np.full(60, value))
+    assert model.votes_.tolist() == [0, 0]
+    np.testing.assert_allclose(model.predict(X), value)
+    varied = X["a"][:, 0]
+    several = MultiBlockPLSRegressor().fit(X, np.column_stack([np.full(60, value), varied]))
+    alone = MultiBlockPLSRegressor().fit(X, varied)
+    pd.testing.assert_series_equal(several.votes_, alone.votes_)
+    np.testing.assert_allclose(several.predict(X), np.column_stack([np.full(60, value), alone.predict(X)]))
+
+
 # Features a component
 
 
@@ -194,6 +244,9 @@ def test_a_design_matrix_makes_a_fixed_point_of_the_criterion():
         ([[0, 0.5, 0], [0.4, 0, 0], [0, 0, 0]], "due is a symmetric matrix"),
         (np.eye(3), r"design has the diagonal \[1.0, 1.0, 1.0\]; due are zeros"),
         (2 * (1 - np.eye(3)), "due are values from 0 to 1"),
+        (2.0, r"'design' parameter .* in the range \[0.0, 1.0\]"),
+        ([["x", 1], [2, 3]], r"design is \[\['x', 1\], \[2, 3\]\]; due is a number, or a matrix of numbers"),
+        ([[0, 1], [1]], "design is .*; due is a number, or a matrix of numbers"),
         (np.full((3, 3), np.nan), "due are values from 0 to 1"),
         (pd.DataFrame(np.zeros((3, 3))), r"the rows of design are \[0, 1, 2\]; due are the modalities, \['rna'"),
         (pd.DataFrame(0.0, ["rna", "protein", "mirna"], list("abc")), "the columns of design are"),
@@ -239,6 +292,16 @@ def test_one_class_has_scores_of_zero():
     X, y = planted()
     model = MultiBlockPLS().fit(X, np.repeat("a", len(y)))
     np.testing.assert_array_equal(model.transform({"rna": X["rna"]})[:2], [[0, 0, np.nan, np.nan]] * 2)
+
+
+def test_a_pipeline_goes_on_with_filled_scores():
+    (X, y), (new, truth) = planted(), planted(seed=1)
+    X["protein"][::4] = new["protein"][::3] = np.nan
+    model = make_pipeline(MultiBlockPLS(), SimpleImputer(), LogisticRegression()).fit(X, y)
+    assert model.score(new, truth) > 0.8
+    assert model.score({"rna": new["rna"]}, truth) > 0.7
+    filled = model[:-1].transform(new)[::3, 2:]
+    np.testing.assert_allclose(filled, np.tile(np.nanmean(model[0].transform(X)[:, 2:], axis=0), (50, 1)))
 
 
 # Several targets

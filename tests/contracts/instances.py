@@ -130,6 +130,14 @@ def wide_frame(X):
     return pd.concat([pd.DataFrame(values, columns=COLUMNS[name]) for name, values in X.items()], axis=1)
 
 
+SCORES_BY_MODALITY = {"MultiBlockPLS", "MultiBlockPLSRegressor"}
+"""Classes whose `transform` gives scores by modality, NaN where it is missing, instead of one embedding."""
+
+
+def scores_by_modality(estimator):
+    return type(estimator).__name__ in SCORES_BY_MODALITY
+
+
 def needs(condition, capability):
     """Skip a contract that is about a capability that the estimator has not."""
     if not condition:

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-from instances import COLUMNS, DATA, NEW, N, as_array, assert_same, needs, outputs, seeded, wide_frame
+from instances import (
+    COLUMNS,
+    DATA,
+    NEW,
+    N,
+    as_array,
+    assert_same,
+    needs,
+    outputs,
+    scores_by_modality,
+    seeded,
+    wide_frame,
+)
 from sklearn.base import BaseEstimator, TransformerMixin, clone, is_classifier
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
@@ -289,7 +301,7 @@ def test_set_output_gives_frames_with_the_names_of_the_columns(estimator, y):
 
 
 def test_names_of_columns_hold_the_names_that_came(estimator, y):
-    embeds = hasattr(estimator, "embed") or hasattr(estimator, "project")
+    embeds = hasattr(estimator, "embed") or scores_by_modality(estimator)
     needs(hasattr(estimator, "get_feature_names_out") and not embeds, "names of columns")
     estimator.set_params(modalities=COLUMNS).fit(wide_frame(DATA), y)
     assert estimator.get_feature_names_out()[:7].tolist() == [f"{m}__{c}" for m in COLUMNS for c in COLUMNS[m]]

@@ -8,7 +8,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from instances import COLUMNS, DATA, NEW, N, as_array, assert_same, holds_network, needs, outputs, seeded, wide_frame
+from instances import (
+    COLUMNS,
+    DATA,
+    NEW,
+    PUBLIC,
+    SCORES_BY_MODALITY,
+    N,
+    as_array,
+    assert_same,
+    holds_network,
+    needs,
+    outputs,
+    scores_by_modality,
+    seeded,
+    wide_frame,
+)
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin, clone, is_classifier
 from sklearn.decomposition import PCA
@@ -86,7 +101,7 @@ def test_a_fitted_estimator_takes_arrays_where_it_was_fitted_on_csr(estimator, y
 def test_everything_said_is_finite(fitted):
     for method, values in outputs(fitted, NEW).items():
         unknown = np.zeros(values.shape, dtype=bool)
-        if method == "transform" and hasattr(fitted, "project"):
+        if method == "transform" and scores_by_modality(fitted):
             # Scores by modality, of who has it.
             unknown = np.repeat(~Modalities(NEW).present, values.shape[1] // 2, axis=1)
             assert np.isnan(values[unknown]).all()
@@ -231,7 +246,7 @@ def test_the_prior_is_weighted(estimator, y):
 
 def test_a_sample_with_nothing_present_is_embedded_as_the_training_mean(fitted):
     needs(hasattr(fitted, "transform"), "transform")
-    needs(not hasattr(fitted, "project"), "an embedding of what is missing")
+    needs(not scores_by_modality(fitted), "an embedding of what is missing")
     nothing = {name: np.full((2, v.shape[1]), np.nan) for name, v in NEW.items()}
     found = as_array(fitted.transform(nothing))
     if hasattr(fitted, "embed"):
@@ -244,6 +259,12 @@ def test_a_sample_with_nothing_present_is_embedded_as_the_training_mean(fitted):
         np.testing.assert_array_equal(found[:, width:], 1)
         found = found[:, :width]
     np.testing.assert_allclose(found, np.tile(expected, (2, 1)), rtol=1e-5, atol=1e-6)
+
+
+def test_only_the_classes_named_may_give_scores_by_modality():
+    other = type("Other", (BaseEstimator,), {"project": lambda self, X: X})()
+    assert set(PUBLIC) >= SCORES_BY_MODALITY
+    assert not scores_by_modality(other), "a method called project is no reason"
 
 
 def learnt_from(fitted, values):

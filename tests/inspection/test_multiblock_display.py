@@ -3,8 +3,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
-from skfusion import MultiBlockPLS
+from skfusion import MultiBlockPLS, MultiBlockPLSRegressor
 from skfusion.inspection import MultiBlockDisplay
 
 mpl.use("agg")
@@ -64,8 +68,40 @@ def test_it_draws_where_it_is_told(model):
 def test_what_there_is_not_raises(model):
     with pytest.raises(ValueError, match="component is 2; due is one of 0 to 1"):
         MultiBlockDisplay.from_estimator(model, component=2)
+    with pytest.raises(ValueError, match=r"component is 1\.0; due is one of 0 to 1"):
+        MultiBlockDisplay.from_estimator(model, component=1.0)
+    with pytest.raises(ValueError, match="component is 5; due is one of 0 to 1"):
+        MultiBlockDisplay(tables=model.weights_, component=5).plot()
     with pytest.raises(ValueError, match="kind is 'votes'; due is 'weights' or 'loadings'"):
         MultiBlockDisplay.from_estimator(model, kind="votes")
     constant = MultiBlockPLS().fit({"a": np.ones((5, 2))}, np.zeros(5))
     with pytest.raises(ValueError, match="no components"):
         MultiBlockDisplay.from_estimator(constant)
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5, True, "all"])
+def test_the_number_of_features_is_a_whole_one(model, n):
+    with pytest.raises(ValueError, match=f"max_features is {n!r}; due is a whole number of 1 or more"):
+        MultiBlockDisplay.from_estimator(model, max_features=n)
+
+
+def test_only_fitted_models_of_its_kind_are_drawn(model):
+    for other in (LogisticRegression(), make_pipeline(MultiBlockPLS())):
+        with pytest.raises(
+            TypeError, match=r"estimator is .*; due is a fitted MultiBlockPLS or MultiBlockPLSRegressor"
+        ):
+            MultiBlockDisplay.from_estimator(other)
+    for unfitted in (MultiBlockPLS(), MultiBlockPLSRegressor()):
+        with pytest.raises(NotFittedError):
+            MultiBlockDisplay.from_estimator(unfitted)
+    frozen = MultiBlockDisplay.from_estimator(FrozenEstimator(model))
+    assert list(frozen.bars_) == ["labs", "ecg"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_modality_without_the_component_has_an_empty_panel():
+    rng = np.random.default_rng(0)
+    X = {"labs": rng.normal(size=(40, 4)), "ecg": rng.normal(size=(40, 1))}
+    model = MultiBlockPLS(5).fit(X, rng.integers(0, 2, size=40))
+    bars = [{k: len(v) for k, v in MultiBlockDisplay.from_estimator(model, component=c).bars_.items()} for c in (1, 4)]
+    assert bars == [{"labs": 4, "ecg": 0}, {"labs": 0, "ecg": 0}]

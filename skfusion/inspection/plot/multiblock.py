@@ -1,11 +1,15 @@
 """A picture of the features that multi-block PLS has chosen."""
 
+import numbers
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from skfusion._compat import optional
+from skfusion.multiblock import MultiBlockPLS, MultiBlockPLSRegressor
 
 _UP, _DOWN = "#0072B2", "#D55E00"
 
@@ -85,18 +89,27 @@ class MultiBlockDisplay:
 
         Raises
         ------
+        TypeError
+            Where `estimator` is no such model.
+        NotFittedError
+            Where it is not fitted.
         ValueError
             Where `kind` is none of the two, or the model has no such component.
         """
         optional("matplotlib.pyplot")
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        if not isinstance(estimator, MultiBlockPLS | MultiBlockPLSRegressor):
+            raise TypeError(
+                f"estimator is {estimator!r}; due is a fitted MultiBlockPLS or MultiBlockPLSRegressor (of a Pipeline, "
+                "pass the step that is one)."
+            )
+        check_is_fitted(estimator)
         if kind not in ("weights", "loadings"):
             raise ValueError(f"kind is {kind!r}; due is 'weights' or 'loadings'.")
         tables = getattr(estimator, f"{kind}_")
         if not tables:
             raise ValueError("the model has no components, since it was fitted on one class; fit it on two or more.")
-        n_components = min(table.shape[1] for table in tables.values())
-        if component not in range(n_components):
-            raise ValueError(f"component is {component!r}; due is one of 0 to {n_components - 1}.")
         return cls(tables=tables, component=component, kind=kind).plot(figure, **options)
 
     def plot(
@@ -117,8 +130,18 @@ class MultiBlockDisplay:
         -------
         MultiBlockDisplay
             Itself.
+
+        Raises
+        ------
+        ValueError
+            Where there is no such component, or `max_features` is no whole number of 1 or more.
         """
         plt = optional("matplotlib.pyplot")
+        n_components = min(table.shape[1] for table in self.tables.values())
+        if not _is_whole(self.component) or self.component not in range(n_components):
+            raise ValueError(f"component is {self.component!r}; due is one of 0 to {n_components - 1}.")
+        if not _is_whole(max_features) or max_features < 1:
+            raise ValueError(f"max_features is {max_features!r}; due is a whole number of 1 or more.")
         columns = {name: _largest(table[self.component], max_features) for name, table in self.tables.items()}
         n_rows = max(map(len, columns.values()))
         if figure is None:
@@ -140,6 +163,10 @@ class MultiBlockDisplay:
             ax.set_axisbelow(True)
         figure.supxlabel(f"{self.kind.rstrip('s')} in component {self.component}", fontsize="medium")
         return self
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _largest(column: pd.Series, n: int) -> pd.Series:
