@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.optimize import nnls
 from sklearn.base import clone
 
-from skfusion._hill_climb import hill_climb, negative_squared_error
+from skfusion._hill_climb import accuracy, hill_climb, negative_squared_error
 from skfusion._targets import fit_with
 from skfusion.modalities.patterns import Pattern, by_pattern
 
@@ -57,21 +57,30 @@ def fit_weights(
 ) -> Any:
     """Weights of the bases that add up to 1: equal, by non-negative least squares, or by ensemble selection.
 
-    `predictions` (n_bases, n_samples, n_outputs) are out-of-fold, `target` is (n_samples, n_outputs). Selection climbs
-    `score`, which takes averages (n_candidates, n_samples, n_outputs), and the squared error without one.
+    `predictions` (n_bases, n_samples, n_outputs) are out-of-fold, `target` is (n_samples, n_outputs), one-hot for
+    classes. Selection climbs `score`, which takes averages (n_candidates, n_samples, n_outputs); without one, accuracy
+    or the squared error. Of classes, least squares are drawn towards equal weights as far as that is more accurate.
     """
-    n_bases = len(predictions)
+    n_bases, classify = len(predictions), target.shape[1] > 1
     equal = np.full(n_bases, 1 / n_bases)
     mean = np.average(target, axis=0, weights=sample_weight)
+    score = score or (accuracy if classify else negative_squared_error)(target, sample_weight)
     if method == "hill_climb":
-        return hill_climb(predictions, score or negative_squared_error(target, sample_weight), mean, seed=seed)
+        return hill_climb(predictions, score, mean, seed=seed)
     if method != "weighted":
         return equal
     # A base that has no prediction says what the target is on average.
     filled = np.where(np.isnan(predictions), mean, predictions)
     scale = 1.0 if sample_weight is None else np.sqrt(sample_weight)[:, None]
     weights, _ = nnls((filled * scale).reshape(n_bases, -1).T, (target * scale).ravel())
-    return weights / weights.sum() if weights.sum() > 0 else equal
+    if weights.sum() == 0:
+        return equal
+    weights /= weights.sum()
+    if not classify:
+        return weights
+    mixed = equal + np.linspace(0, 1, 11)[:, None] * (weights - equal)
+    averages = (np.where(np.isnan(a), mean, a) for a in (combine("weighted", predictions, w) for w in mixed))
+    return mixed[np.argmax([score(average[None])[0] for average in averages])]
 
 
 class PatternFinals:

@@ -43,8 +43,9 @@ class LateFusionStacker(ClassifierMixin, LateFusion):
     final_estimator : classifier, {"mean", "weighted", "hill_climb", "vote", "product"} or None, default=None
         None is logistic regression as in scikit-learn's stacking; over the default estimators, a regularised one on
         standardised log-odds and margins. The names average probabilities over the bases that are present: equally, by
-        non-negative least squares on out-of-fold predictions, by how often forward selection with replacement chooses
-        each base [3]_, averaged over 20 bags of half of the bases, by most probable class, or as a normalised product.
+        non-negative least squares on out-of-fold predictions (drawn towards equal weights as far as that is more
+        accurate out of fold), by how often forward selection with replacement chooses each base [3]_, averaged over 20
+        bags of half of the bases, by most probable class, or as a normalised product.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take.
     levels : list, default=None
@@ -65,7 +66,8 @@ class LateFusionStacker(ClassifierMixin, LateFusion):
     passthrough : bool, default=False
         The layers above the bases see the values as well; the fitted stacker holds those of training.
     scoring : str or callable, default=None
-        What ``"hill_climb"`` climbs, by any scorer; None is the squared error of the probabilities, which is quicker.
+        What ``"hill_climb"`` climbs, by any scorer; None is accuracy, and the squared error of the probabilities among
+        the equally accurate, which is quicker.
     error_score : "raise" or number, default="raise"
         With a number, such as ``np.nan``, a base whose fit fails is left out with a warning that names it.
     memory : str or joblib.Memory, default=None

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import nnls
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss, make_scorer, roc_auc_score
 from sklearn.naive_bayes import GaussianNB
 
 from skfusion import LateFusionRegressor, LateFusionStacker
-from skfusion._hill_climb import hill_climb, negative_squared_error
+from skfusion._combine import fit_weights
+from skfusion._hill_climb import accuracy, hill_climb, negative_squared_error
 
 
 def library(n_bases, n_samples=80, n_outputs=2, seed=0):
@@ -94,6 +96,38 @@ def test_weights_of_samples_count_in_the_squared_error():
     np.testing.assert_allclose(score(predictions), [-0.75, -0.25])
 
 
+def test_accuracy_comes_first_and_squared_error_splits_ties():
+    target = np.eye(2)[[0, 0, 1]]
+    sure, unsure = np.array([0.9, 0.9, 0.9]), np.array([0.6, 0.6, 0.4])  # of class 0
+    surer = np.array([0.7, 0.7, 0.3])
+    averages = np.stack([np.stack([p, 1 - p], axis=1) for p in (sure, unsure, surer)])
+    two_thirds, one, more = accuracy(target)(averages)
+    assert two_thirds < 2 / 3 < 0.99 < one < more < 1
+    assert accuracy(target, np.array([1.0, 1.0, 8.0]))(averages)[0] < 0.2
+
+
+def test_least_squares_are_drawn_towards_equal_weights_where_that_is_more_accurate():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(3, size=600)
+    target = np.eye(3)[codes]
+    logits = 1.2 * target + rng.normal(size=(6, 600, 3))
+    # The first one is sure of itself.
+    logits[0] *= 2
+    predictions = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    least, _ = nnls(predictions.reshape(6, -1).T, target.ravel())
+    least /= least.sum()
+    found = fit_weights("weighted", predictions, target)
+    share = (found - 1 / 6) @ (least - 1 / 6) / np.square(least - 1 / 6).sum()
+    np.testing.assert_allclose(found, 1 / 6 + share * (least - 1 / 6), atol=1e-12)
+    assert 0 <= share < 1
+
+    def right(weights):
+        return (np.tensordot(weights, predictions, 1).argmax(axis=1) == codes).mean()
+
+    assert right(found) > right(least)
+    assert right(found) >= right(np.full(6, 1 / 6))
+
+
 # As the final estimator
 
 
@@ -113,7 +147,7 @@ def test_the_weights_are_those_of_hill_climbing_on_out_of_fold_predictions():
     out_of_fold = np.stack(list(model.oof_predictions_.values()))
     goal = (y[:, None] == model.classes_).astype(float)
     seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
-    weights = hill_climb(out_of_fold, negative_squared_error(goal), goal.mean(axis=0), seed=seed)
+    weights = hill_climb(out_of_fold, accuracy(goal), goal.mean(axis=0), seed=seed)
     np.testing.assert_allclose(model.base_weights_, weights)
     assert model.base_weights_[:2].sum() > model.base_weights_[4:].sum()
     parts = np.stack([e.predict_proba(new[key[0]]) for key, e in model.estimators_.items()])
