@@ -22,7 +22,7 @@ from skfusion.singlecell._imputer import OTHER, fit_imputers
 from skfusion.singlecell._infer import InfersVelocity
 from skfusion.singlecell._layers import choose_genes, fitted_genes, loadings, read_fitted, read_layers
 from skfusion.singlecell._libraries import Libraries, has
-from skfusion.singlecell._mudata import anndata_of, with_obs
+from skfusion.singlecell._mudata import anndata_of, rows_in
 from skfusion.singlecell._sample import DrawsCells
 
 _OUTPUTS = ("log_normalized", "normalized", "counts")
@@ -473,7 +473,8 @@ class SplicingFusion(DrawsCells, InfersVelocity, ClassNamePrefixFeaturesOutMixin
         """Return what decoders are told of each cell's batch (n_cells, n_batches), None where they are told nothing."""
         if self._batches is None:
             return None
-        return self._batches.one_hot(with_obs(X, self.mod, self._keys), n_cells)
+        source = anndata_of(X, self.mod, self._keys)
+        return self._batches.one_hot(source, n_cells, rows_in(X, source))
 
     def _decoded(self, X: Any, cells: Modalities, layer: str, library: Any) -> Iterator[Any]:
         from skfusion.singlecell._decode import decoded
