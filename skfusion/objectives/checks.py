@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from skfusion.fusion.blocks import require_whole
 
@@ -42,3 +43,12 @@ def chosen(owner: str, asked: Sequence[str] | None, names: list[str]) -> list[st
     if unknown:
         raise ValueError(f"{owner} names the modality {unknown[0]!r}; due are some of {names}.")
     return names if asked is None else [name for name in names if name in asked]
+
+
+def require_covariates(objective: Any, n_covariates: int) -> None:
+    """Raise where an objective that was built for so many covariates has forgotten them, as it does after training."""
+    if n_covariates and objective.covariates is None:
+        raise ValueError(
+            f"{type(objective).__name__} has let go of its covariates at the end of the last training; give a new one, "
+            "and set warm_start=False."
+        )

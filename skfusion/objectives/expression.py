@@ -9,7 +9,7 @@ from torch.distributions import Distribution
 from skfusion.decoders.expression import LIKELIHOODS, ExpressionDecoder
 from skfusion.encoders.batch import Batch, ModalityBatch
 from skfusion.fusion.output import FusionOutput
-from skfusion.objectives.checks import require_one_of, require_whole_numbers
+from skfusion.objectives.checks import require_covariates, require_one_of, require_whole_numbers
 from skfusion.objectives.context import Context, Part, Setting, mean_of
 from skfusion.objectives.objective import Objective
 
@@ -82,7 +82,7 @@ class Expression(Objective):
         self.heads, self.names = ["fusion", *names], list(names)
         width = widths["fusion"]
         self.maps = nn.ModuleList(nn.Linear(widths[head], width) for head in self.heads)
-        n_covariates = 0 if self.covariates is None else self.covariates.shape[1]
+        self.n_covariates = 0 if self.covariates is None else self.covariates.shape[1]
         decoders = []
         for name in names:
             statistics = setting.counts.get(name)
@@ -94,7 +94,7 @@ class Expression(Objective):
                     dispersion=self.dispersion,
                     n_hidden=self.n_hidden,
                     n_layers=self.n_layers,
-                    n_covariates=n_covariates,
+                    n_covariates=self.n_covariates,
                     statistics=statistics,
                 )
             )
@@ -115,6 +115,7 @@ class Expression(Objective):
     def loss(self, outputs: dict[str, FusionOutput], batch: Batch, context: Context) -> dict[str, Part]:
         """Return the mean over modalities, and that of each as ``expression_<modality>``."""
         output, network = outputs["clean"], context.network
+        require_covariates(self, self.n_covariates)
         given = None if self.covariates is None else self.covariates[context.index]
         has = torch.stack([network.present_in(head, batch.present) for head in self.heads])  # (H, B)
         mapped = torch.stack([m(output.heads[head]) for head, m in zip(self.heads, self.maps)])  # (H, B, D)

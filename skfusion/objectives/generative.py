@@ -10,7 +10,7 @@ from skfusion.decoders.expression import LIKELIHOODS
 from skfusion.decoders.generative import GenerativeDecoder
 from skfusion.encoders.batch import Batch, ModalityBatch
 from skfusion.fusion.output import FusionOutput
-from skfusion.objectives.checks import require_at_least_0, require_one_of, require_whole_numbers
+from skfusion.objectives.checks import require_at_least_0, require_covariates, require_one_of, require_whole_numbers
 from skfusion.objectives.context import Context, Part, Setting, mean_of
 from skfusion.objectives.objective import Objective
 
@@ -121,6 +121,7 @@ class Generative(Objective):
 
     def loss(self, outputs: dict[str, FusionOutput], batch: Batch, context: Context) -> dict[str, Part]:
         """Return the bound, ``generative_kl``, and of each modality ``generative_<modality>``, a mean over values."""
+        require_covariates(self, self.decoder.n_conditions)
         given = None if self.covariates is None else self.covariates[context.index]
         library = {name: m.offset.exp() for name, m in batch.modalities.items() if m.offset is not None}  # (B,) each
         found = self.decoder(outputs["clean"].fused, library=library, condition=given)

@@ -114,6 +114,11 @@ def _rates(name: str, rate: Any, n_genes: int, decoder: str) -> Tensor | None:
     if decoder != "minimal":
         raise ValueError(f"{name} of Velocity is given, and the decoder {decoder!r} learns its own; leave it out.")
     found = torch.as_tensor(rate, dtype=torch.float32)
-    if found.shape != (n_genes,) or not (found > 0).all():
-        raise ValueError(f"{name} of Velocity has the shape {tuple(found.shape)}; due are {n_genes} rates above 0.")
+    if found.shape != (n_genes,):
+        raise ValueError(f"{name} of Velocity has the shape {tuple(found.shape)}; due is a rate a gene, ({n_genes},).")
+    low = found[~(found > 0)]
+    if len(low):
+        raise ValueError(
+            f"{name} of Velocity holds {float(low[0]):.3g} and the like ({len(low)}); due are rates above 0."
+        )
     return found

@@ -78,10 +78,18 @@ def write(adata: Any, slots: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def write_neighbors(adata: Any, embedding: Any, n_neighbors: int) -> None:
-    """Write the nearest neighbours in an embedding, as scanpy does, unless others are there already."""
+    """Write the nearest neighbours in an embedding, as scanpy does, unless others are there already.
+
+    As few cells as `n_neighbors` get none, and lose those of an earlier call, which are of another embedding.
+    """
     params = adata.uns.get("neighbors", {}).get("params", {})
     known = "neighbors" in adata.uns or {"connectivities", "distances"} & set(adata.obsp)
-    if (known and params.get("source") != _RECORD) or adata.n_obs <= n_neighbors:
+    if known and params.get("source") != _RECORD:
+        return
+    if adata.n_obs <= n_neighbors:
+        adata.uns.pop("neighbors", None)
+        for key in ("connectivities", "distances"):
+            adata.obsp.pop(key, None)
         return
     # As many a row, which scVelo counts on; connectivities alone are the same in both directions.
     distances = kneighbors_graph(embedding, n_neighbors, mode="distance")

@@ -27,12 +27,17 @@ class Batches:
         """Return the name of each cell's batch."""
         return X.obs[self.key].astype(str).to_numpy()
 
-    def one_hot(self, X: Any, n_cells: int) -> Any:
-        """Return (n_cells, n_batches) float32; a batch that is unknown has an equal part in all."""
+    def one_hot(self, X: Any, n_cells: int, rows: Any = None) -> Any:
+        """Return (n_cells, n_batches) float32; a batch that is unknown has an equal part in all.
+
+        `rows` (n_cells,) says where in `X` a cell is, -1 for nowhere; None is all in their order.
+        """
         shape = (n_cells, len(self.names))
         if self.key not in getattr(X, "obs", ()):
             return np.full(shape, 1 / shape[1], dtype=np.float32)
         codes = pd.Index(self.names).get_indexer(self.of(X))
+        if rows is not None:
+            codes = np.append(codes, -1)[rows]
         return np.where(codes[:, None] >= 0, np.eye(shape[1], dtype=np.float32)[codes], np.float32(1 / shape[1]))
 
     def draw(self, n: int, rng: np.random.RandomState) -> Any:

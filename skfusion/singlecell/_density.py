@@ -62,7 +62,7 @@ class Density:
 class LogTotals:
     """A normal density of the log totals of cells in each batch, which it takes for one cell more than it has.
 
-    That one is as the average of all batches, so that a batch of a few cells has a density as well.
+    That one is as the average of all cells, so that a batch of a few cells has a density as well.
     """
 
     def fit(self, logs: Any, codes: Any) -> Self:

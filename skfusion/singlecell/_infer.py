@@ -176,10 +176,11 @@ class InfersVelocity:
           transcription leaves as it found them have the same in scVelo's terms, ``fit_alpha``, ``fit_beta``,
           ``fit_gamma``, ``fit_scaling``, ``fit_t_``, ``fit_u0`` and ``fit_s0``, with times since the switch in the
           layer "fit_t", and scVelo draws them; for others, whose curve it would draw wrongly, these are NaN.
-        - ``obsp`` and ``uns``: neighbours in "X_fusion", where there are none yet but those of an earlier call.
+        - ``obsp`` and ``uns``: neighbours in "X_fusion", where there are none yet but those of an earlier call. Cells
+          that are no more than `n_neighbors` get none.
 
-        What an earlier call wrote and this one does not, such as the latent time of another method, is removed. Without
-        a velocity the embeddings alone are written.
+        What an earlier call wrote and this one does not, such as the latent time of another method, is removed, also
+        where somebody has written over it since. Without a velocity the embeddings alone are written.
 
         Parameters
         ----------
@@ -212,23 +213,26 @@ class InfersVelocity:
         # Genes that were fitted without names are known by their positions.
         own = (where if self._has_names else self.genes_.astype(int))[model.genes]
         shape = len(cells), len(var_names)
+        columns = velocity_columns(model, own, len(var_names))
         layers = {name: np.full(shape, np.nan, dtype=np.float32) for name in ("Ms", "Mu", "velocity")}
+        if model.dynamics is not None:
+            layers["fit_t"] = np.full(shape, np.nan, dtype=np.float32)
+            drawn = np.isfinite(columns["fit_alpha"][own])
         latent_time: Any = np.empty(len(cells)) if model.knows_time else None
         for rows, velocity, time, moments in self._infer(cells, with_moments=True):
             for layer, values in zip(layers.values(), (*moments, velocity)):
                 layer[rows, own] = values
             if latent_time is not None:
                 latent_time[rows] = time
+            if model.dynamics is not None:
+                # Each gene's own clock, which starts where its transcription first switches.
+                since = np.maximum(DURATION * time[:, None] - model.dynamics.start[drawn], 0)
+                layers["fit_t"][rows, own[drawn]] = since
         slots: dict[str, dict[str, Any]] = {
             "layers": layers,
-            "var": velocity_columns(model, own, len(var_names)),
+            "var": columns,
             "uns": {"velocity_params": {"mode": model.method, "n_neighbors": model.n_neighbors, "duration": DURATION}},
         }
         if latent_time is not None:
             slots["obs"] = {"latent_time": latent_time}
-        if model.dynamics is not None:
-            # Each gene's own clock, which starts where its transcription first switches.
-            since = DURATION * latent_time[:, None] - model.dynamics.start
-            layers["fit_t"] = np.full(shape, np.nan, dtype=np.float32)
-            layers["fit_t"][:, own] = np.where(np.isnan(slots["var"]["fit_alpha"][own]), np.nan, np.maximum(since, 0))
         return slots

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sklearn.utils import Bunch
-
 from skfusion.modalities import Modalities, kinds
 
 
@@ -35,12 +33,11 @@ def anndata_of(X: Any, mod: str | None, keys: Mapping[str, str | None]) -> Any:
     return X.mod[best[0]]
 
 
-def with_obs(X: Any, mod: str | None, keys: Mapping[str, str | None]) -> Any:
-    """Return what holds the ``obs`` of each row of `X`: of a MuData, that of the AnnData with the layers."""
-    source = anndata_of(X, mod, keys)
+def rows_in(X: Any, source: Any) -> Any:
+    """Return where each cell of a MuData `X` is in `source`, one of its AnnData, -1 for nowhere; None for all there."""
     if source is X or source.obs_names.equals(X.obs_names):
-        return source
-    return Bunch(obs=source.obs.reindex(X.obs_names))
+        return None
+    return source.obs_names.get_indexer(X.obs_names)
 
 
 def for_cells(X: Modalities, ids: Any) -> Modalities:

@@ -18,10 +18,6 @@ class DrawsCells:
     """Cells that an estimator draws, of a density that is fitted after training or of a prior that training met."""
 
     generator: str
-    objectives: Any
-    likelihood: str
-    dispersion: str
-    n_hidden: int
     n_density: int
     batch_key: Any
     genes_: Any
@@ -33,22 +29,6 @@ class DrawsCells:
     _libraries: Any
     _n_features_out: Any
     _density: Any
-
-    def _with_generative(self, objectives: list[Any], codes: Any) -> list[Any]:
-        """Build "generative" where `objectives` name it; add it where cells shall be drawn by it."""
-        from skfusion.objectives import Generative
-
-        if codes is not None and any(isinstance(objective, Generative) for objective in objectives):
-            raise ValueError(
-                "objectives holds a Generative of its own, which knows nothing of batch_key; name it 'generative', and "
-                "set likelihood and dispersion here."
-            )
-        own = Generative(
-            likelihood=self.likelihood, dispersion=self.dispersion, n_hidden=self.n_hidden, covariates=codes
-        )
-        built = [own if isinstance(o, str) and o == "generative" else o for o in objectives]
-        is_lacking = not any(isinstance(objective, Generative) for objective in built)
-        return [*built, own] if self.generator == "vae" and is_lacking else built
 
     def _fit_density(self, cells: Modalities, codes: Any, seed: int) -> Any:
         """Fit what `sample` draws from: the density of embeddings and log totals, or, beside a prior, of totals."""

@@ -22,7 +22,7 @@ from skfusion.singlecell._imputer import OTHER, fit_imputers
 from skfusion.singlecell._infer import InfersVelocity
 from skfusion.singlecell._layers import choose_genes, fitted_genes, loadings, read_fitted, read_layers
 from skfusion.singlecell._libraries import Libraries, has
-from skfusion.singlecell._mudata import anndata_of, with_obs
+from skfusion.singlecell._mudata import anndata_of, rows_in
 from skfusion.singlecell._sample import DrawsCells
 
 _OUTPUTS = ("log_normalized", "normalized", "counts")
@@ -61,9 +61,9 @@ class SplicingFusion(DrawsCells, InfersVelocity, ClassNamePrefixFeaturesOutMixin
     fusion : str, class, functools.partial or nn.Module, default="zorro"
         As in `MultimodalPretrainer`.
     objectives : "auto" or list, default="auto"
-        As in `MultimodalPretrainer`, "expression" and "generative" with the `likelihood` and `dispersion` below. "auto"
-        is contrast at a temperature of .07 where there are two layers, and expression, which `predict_expression`,
-        `score` and `sample` need.
+        As in `MultimodalPretrainer`, "expression" and "generative", by name or class, with the `likelihood` and
+        `dispersion` below. "auto" is contrast at a temperature of .07 where there are two layers, and expression, which
+        `predict_expression` and `score` need, and `sample` under the `generator` "density".
     likelihood : {"negative_binomial", "zero_inflated_negative_binomial", "poisson"}, default="negative_binomial"
         Distribution of counts. Layers that are no counts, such as scaled ones, are normal, of which a warning tells.
     dispersion : {"gene", "gene-cell"}, default="gene"
@@ -77,9 +77,9 @@ class SplicingFusion(DrawsCells, InfersVelocity, ClassNamePrefixFeaturesOutMixin
         Total over all genes that expression is normalised to.
     generator : {"density", "vae"}, default="density"
         What `sample` draws from: a density of the embeddings, fitted after training, or the prior of a latent that is
-        trained with them, for which the objective "generative" is added.
+        trained with them, for which the objective "generative" is added, all that `sample` then needs.
     n_density : int, default=20
-        Principal components in which the density of embeddings is fitted, which `sample` draws from.
+        Principal components in which the density of embeddings is fitted, under the `generator` "density" alone.
     learn_genes : bool, default=False
         Whether training changes the genes' identities, which start as loadings of principal components of both layers.
         With few cells they are better left there.
@@ -325,9 +325,10 @@ class SplicingFusion(DrawsCells, InfersVelocity, ClassNamePrefixFeaturesOutMixin
 
         with seeded(seed, resolve_device(self.device)):
             genes = GeneEmbedding(len(self.genes_), self.n_latent, start, learn=self.learn_genes)
+            objectives = self._build_objectives(codes)
         encoder = partial(Expression, n_tokens=self.n_tokens, gene_embedding=genes)
         return MultimodalPretrainer(
-            self._build_objectives(codes),
+            objectives,
             encoder,
             self.fusion,
             modality_dropout=self.modality_dropout if len(self.layers_) > 1 else 0.0,
@@ -345,22 +346,22 @@ class SplicingFusion(DrawsCells, InfersVelocity, ClassNamePrefixFeaturesOutMixin
         )
 
     def _build_objectives(self, codes: Any) -> Any:
-        from skfusion.objectives import Contrastive, Expression
+        from skfusion.objectives import Contrastive, Generative
+        from skfusion.singlecell._objectives import with_options
 
-        of_velocity = self._velocity_objectives()
-        expression = Expression(
-            likelihood=self.likelihood, dispersion=self.dispersion, n_hidden=self.n_hidden, covariates=codes
-        )
-        if self.objectives != "auto":
-            if codes is not None and any(isinstance(objective, Expression) for objective in self.objectives):
-                raise ValueError(
-                    "objectives holds an Expression of its own, which knows nothing of batch_key; name it "
-                    "'expression', and set likelihood and dispersion here."
-                )
-            named = [expression if o == "expression" else o for o in self.objectives]
-            return self._with_generative([*named, *of_velocity], codes)
-        contrast = [Contrastive(temperature=0.07)] if len(self.layers_) > 1 else []
-        return self._with_generative([*contrast, expression, *of_velocity], codes)
+        specs = self.objectives
+        if isinstance(specs, str):
+            specs = [*([Contrastive(temperature=0.07)] if len(self.layers_) > 1 else []), "expression"]
+        options = {
+            "likelihood": self.likelihood,
+            "dispersion": self.dispersion,
+            "n_hidden": self.n_hidden,
+            "covariates": codes,
+        }
+        built = [*with_options(specs, options), *self._velocity_objectives()]
+        if self.generator == "vae" and not any(isinstance(objective, Generative) for objective in built):
+            built.append(Generative(**options))
+        return built
 
     # embeddings
 
@@ -473,7 +474,8 @@ class SplicingFusion(DrawsCells, InfersVelocity, ClassNamePrefixFeaturesOutMixin
         """Return what decoders are told of each cell's batch (n_cells, n_batches), None where they are told nothing."""
         if self._batches is None:
             return None
-        return self._batches.one_hot(with_obs(X, self.mod, self._keys), n_cells)
+        source = anndata_of(X, self.mod, self._keys)
+        return self._batches.one_hot(source, n_cells, rows_in(X, source))
 
     def _decoded(self, X: Any, cells: Modalities, layer: str, library: Any) -> Iterator[Any]:
         from skfusion.singlecell._decode import decoded

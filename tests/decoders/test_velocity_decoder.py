@@ -116,9 +116,11 @@ def test_rates_that_are_not_due_are_refused():
         Velocity(moments, decoder="none")
     with pytest.raises(ValueError, match="gamma of Velocity is given, and the decoder 'mixture' learns its own"):
         Velocity(moments, gamma=np.ones(3))
-    for bad in (np.ones(2), np.zeros(3)):
-        with pytest.raises(ValueError, match="due are 3 rates above 0"):
-            Velocity(moments, decoder="minimal", gamma=bad)
+    with pytest.raises(ValueError, match=r"gamma of Velocity has the shape \(2,\); due is a rate a gene, \(3,\)"):
+        Velocity(moments, decoder="minimal", gamma=np.ones(2))
+    for bad in (0, np.nan):
+        with pytest.raises(ValueError, match=rf"gamma of Velocity holds {bad}.* \(2\); due are rates above 0"):
+            Velocity(moments, decoder="minimal", gamma=[1, bad, bad])
 
 
 def test_the_objective_leaves_out_samples_without_moments_and_lets_go_of_data():

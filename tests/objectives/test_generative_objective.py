@@ -9,7 +9,7 @@ from _outputs import Scene
 from scipy.sparse import csr_matrix
 
 from skfusion import MultimodalPretrainer
-from skfusion.objectives import Generative
+from skfusion.objectives import Expression, Generative
 
 
 def test_it_is_the_bound_of_the_decoder_over_all_values():
@@ -70,6 +70,18 @@ def test_counts_are_decoded_under_their_likelihood_and_the_condition_is_forgotte
         for k in (0, 1)
     ]
     assert means[1] > 3 * means[0]
+
+
+@pytest.mark.parametrize("kind", [Expression, Generative])
+def test_covariates_that_were_let_go_of_are_named(kind):
+    rng = np.random.default_rng(0)
+    X = {name: rng.normal(size=(20, 3)) for name in ("labs", "vitals")}
+    objective = kind(covariates=np.eye(2)[np.arange(20) % 2])
+    options = {"n_hidden": 8, "n_latent": 8, "n_heads": 2, "max_epochs": 1, "random_state": 0}
+    fitted = MultimodalPretrainer([objective], warm_start=True, device="cpu", **options).fit(X)
+    with pytest.raises(ValueError, match=f"{kind.__name__} has let go of its covariates.*give a new one"):
+        fitted.fit(X)
+    assert np.isfinite(fitted.set_params(warm_start=False).fit(X).history_[-1]["train_loss"])
 
 
 @pytest.mark.parametrize("bad", [{"kl_weight": -1.0}, {"n_warmup": -1}, {"n_latent": 0}, {"likelihood": "normal"}])

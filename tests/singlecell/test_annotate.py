@@ -9,7 +9,8 @@ from scipy import sparse
 from skfusion.singlecell import SplicingFusion, VelocityDisplay
 
 N_CELLS, N_NEIGHBORS = 120, 12
-METHODS = ["dynamical", "mixture", "steady_state"]
+METHODS = ["dynamical", "mixture", "minimal", "steady_state"]
+TIMELESS = ("minimal", "steady_state")
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,8 @@ def test_layers_and_columns_are_what_scvelo_looks_for(models, cells, method, tmp
         # What begins so is drawn as kinetics.
         assert any(name.startswith("fit_") for name in [*adata.var, *adata.layers]) == (method == "dynamical")
         assert adata.uns["velocity_params"]["mode"] == method
-        assert ("latent_time" in adata.obs) == (method != "steady_state")
-        if method != "steady_state":
+        assert ("latent_time" in adata.obs) == (method not in TIMELESS)
+        if method not in TIMELESS:
             assert adata.obs["latent_time"].dtype == np.float64
             assert adata.obs["latent_time"].between(0, 1).all()
         for name in ("X_fusion", "X_spliced", "X_unspliced"):
@@ -125,6 +126,16 @@ def test_neighbours_are_what_scanpy_and_scvelo_look_for(models, cells):
     np.testing.assert_array_equal(np.sort(distances[0].indices), np.sort(near))
 
 
+def test_few_cells_have_no_neighbours_of_another_embedding(models, cells):
+    few = models["steady_state"].annotate(cells.copy())[:N_NEIGHBORS].copy()
+    assert few.obsp["distances"].shape == (N_NEIGHBORS, N_NEIGHBORS)
+    models["dynamical"].annotate(few)
+    assert "neighbors" not in few.uns
+    assert not few.obsp
+    few.uns["neighbors"] = {"params": {"n_neighbors": 3}}
+    assert models["dynamical"].annotate(few).uns["neighbors"] == {"params": {"n_neighbors": 3}}
+
+
 @pytest.mark.parametrize("first", METHODS)
 @pytest.mark.parametrize("then", [*METHODS, None])
 def test_nothing_of_an_earlier_method_remains(models, cells, first, then, tmp_path):
@@ -160,9 +171,10 @@ def test_cells_are_annotated_some_at_a_time(models, cells, method, monkeypatch):
     whole = models[method].annotate(cells.copy())
     monkeypatch.setattr("skfusion.singlecell._infer.CHUNK", 50)
     parts = models[method].annotate(cells.copy())
-    for name in ("Ms", "Mu", "velocity"):
+    assert ("fit_t" in parts.layers) == (method == "dynamical")
+    for name in {"Ms", "Mu", "velocity", "fit_t"} & set(parts.layers):
         np.testing.assert_allclose(parts.layers[name], whole.layers[name], rtol=1e-4, atol=1e-5)
-    if method != "steady_state":
+    if method not in TIMELESS:
         np.testing.assert_allclose(parts.obs["latent_time"], whole.obs["latent_time"], rtol=1e-4)
 
 
@@ -178,7 +190,7 @@ def test_a_cell_with_no_layer_costs_no_gene(models, cells, method):
     assert np.isnan(moments[:4]).all()
     assert np.isfinite(velocity).all()
     assert np.isfinite(moments[4:]).all()
-    if method != "steady_state":
+    if method not in TIMELESS:
         np.testing.assert_array_equal(adata.obs["latent_time"].isna(), np.arange(N_CELLS) < 4)
     adata.obsm["X_umap"] = adata.obsm["X_fusion"][:, :2]
     arrows = VelocityDisplay.from_anndata(adata, kind="cells").arrows

@@ -193,8 +193,16 @@ def test_a_gene_of_an_anndata_comes_with_what_var_holds(adata):
         adata.var[f"kinetics_{name}"] = [value, np.nan]
     adata.uns["velocity_params"] = {"duration": 20.0}
     del own["stop"]
-    display = PhasePortraitDisplay.from_anndata(adata, "Actb")
-    assert display.kinetics == {**own, "t_switch": 7, "duration": 20}
+    for same in (own["gamma"], np.nan):
+        written = adata.copy()
+        written.var["fit_gamma"] = same
+        display = PhasePortraitDisplay.from_anndata(written, "Actb")
+        assert display.kinetics == {**own, "t_switch": 7, "duration": 20}
+    # A later fit of scVelo's has other rates, and its velocity other parameters.
+    assert PhasePortraitDisplay.from_anndata(adata, "Actb").kinetics["gamma"] == adata.var.loc["Actb", "fit_gamma"]
+    adata.var["fit_gamma"] = own["gamma"]
+    adata.uns["velocity_params"] = {"mode": "dynamical"}
+    assert "before" not in PhasePortraitDisplay.from_anndata(adata, "Actb").kinetics
 
 
 # cells without a layer

@@ -1,6 +1,7 @@
 """Cells that SplicingFusion draws from a prior: like held-out ones, and of the batch that was asked for."""
 
 import pickle
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from skfusion.decoders import GenerativeDecoder
-from skfusion.objectives import Generative
+from skfusion.objectives import Expression, Generative
 from skfusion.singlecell import SplicingFusion, generation_report
 from skfusion.singlecell._density import LogTotals
 
@@ -103,8 +104,28 @@ def test_it_is_trained_beside_others_and_alone(cells):
     assert own.sample(2, random_state=0).obsm["X_vae"].shape == (2, 3)
     with pytest.raises(ValueError, match="knows nothing of batch_key; name it 'generative'"):
         small(objectives=[Generative()], batch_key="lab").fit(train)
+    # What comes as a class is one that comes by name.
+    model = small(objectives=[Expression, Generative], batch_key="lab", max_epochs=1, likelihood="poisson").fit(train)
+    assert list(model.pretrainer_.objectives_) == ["expression", "generative"]
+    assert {o.likelihood for o in model.pretrainer_.objectives_.values()} == {"poisson"}
+    assert model.sample(2, random_state=0).shape == (2, 40)
+    assert model.predict_expression(train).shape == (100, 40)
+    own = small(objectives=[partial(Generative, n_latent=3)], max_epochs=1).fit(train)
+    assert list(own.pretrainer_.objectives_) == ["generative"]
+
+
+@pytest.mark.parametrize("kind", [Expression, Generative])
+def test_an_objective_that_cannot_know_of_new_cells_is_refused_at_fit(cells, kind):
+    train, name = cells[0][:100].copy(), kind.__name__
+    with pytest.raises(ValueError, match=f"{name} of its own.*batch_key; name it '{name.lower()}'"):
+        small(objectives=[partial(kind, n_layers=2)], batch_key="lab").fit(train)
+    with pytest.raises(ValueError, match=f"{name} with covariates.*name it '{name.lower()}', and set batch_key"):
+        small(objectives=[kind(covariates=np.eye(2)[np.arange(100) % 2])]).fit(train)
+
+
+def test_bad_generators_are_named(cells):
     with pytest.raises(ValueError, match="generator"):
-        small(generator="gan").fit(train)
+        small(generator="gan").fit(cells[0])
 
 
 def test_one_layer_and_scaled_layers_are_drawn_from_the_prior(cells):

@@ -67,6 +67,15 @@ def test_a_cell_that_only_another_modality_holds_lacks_both_layers(fitted, besid
     assert np.isfinite(fitted.predict_expression(beside)).all()
 
 
+@pytest.mark.parametrize("kind", [int, bool])
+def test_batches_are_known_whatever_their_kind_and_whoever_is_beside(rna, beside, kind):
+    whole = beside.copy()
+    whole.mod["rna"].obs["lab"] = (np.arange(120) % 2).astype(kind)
+    codes = small(batch_key="lab", method=None).fit(whole)._covariates(whole, whole.n_obs)
+    np.testing.assert_array_equal(codes[:120], np.eye(2)[np.arange(120) % 2])
+    assert (codes[120:] == 0.5).all()
+
+
 def test_rows_are_chosen_by_scikit_learn(beside):
     assert np.isfinite(cross_val_score(small(), beside, cv=2, error_score="raise")).all()
 

@@ -142,8 +142,9 @@ class PhasePortraitDisplay:
     ) -> "PhasePortraitDisplay":
         """Draw one gene of an AnnData, with what ``var`` holds of it.
 
-        The kinetics are those that `SplicingFusion.annotate` writes (``kinetics_alpha`` and so on), else scVelo's
-        (``fit_alpha`` and so on). Without kinetics the steady state is ``velocity_gamma``, with ``velocity_offset``.
+        The kinetics are those that `SplicingFusion.annotate` writes (``kinetics_alpha`` and so on), until a fit by
+        scVelo takes the place of its velocity or rates; else scVelo's (``fit_alpha`` and so on). Without kinetics the
+        steady state is ``velocity_gamma``, with ``velocity_offset``.
 
         Parameters
         ----------
@@ -183,8 +184,8 @@ class PhasePortraitDisplay:
                 'velocity, adata.var_names[adata.var["velocity_genes"]].'
             )
         row = adata.var.loc[gene]
-        duration = adata.uns.get("velocity_params", {}).get("duration", np.inf)
-        kinetics, steady = _own_kinetics(row, float(duration)) or _scvelo_kinetics(row), None
+        duration = adata.uns.get("velocity_params", {}).get("duration")
+        kinetics, steady = _own_kinetics(row, duration) or _scvelo_kinetics(row), None
         if kinetics is None and _known(row, "velocity_gamma"):
             steady = float(row["velocity_gamma"]), float(row.get("velocity_offset", 0.0))
         values = None if color is None else part_of(adata, "obs", color, "color")
@@ -304,13 +305,18 @@ def _rates(kinetics: Mapping[str, float]) -> dict[str, float]:
     return rates
 
 
-def _own_kinetics(row: Any, duration: float) -> dict[str, float] | None:
-    """Return the kinetics that skfusion fitted to a gene, a row of `var`, if it did."""
-    if not all(_known(row, f"kinetics_{name}") for name in KINETICS):
+def _own_kinetics(row: Any, duration: Any) -> dict[str, float] | None:
+    """Return the kinetics that skfusion fitted to a gene, a row of `var`, if it did and scVelo has not since.
+
+    scVelo's velocity knows no `duration`, and its rates are not those that skfusion wrote in its terms.
+    """
+    if duration is None or not all(_known(row, f"kinetics_{name}") for name in KINETICS):
+        return None
+    if _known(row, "fit_gamma") and not np.isclose(row["fit_gamma"], row["kinetics_gamma"]):
         return None
     rates = {name: float(row[f"kinetics_{name}"]) for name in KINETICS}
     rates["t_switch"] = rates.pop("stop") - rates["start"]
-    return {**rates, "duration": duration}
+    return {**rates, "duration": float(duration)}
 
 
 def _scvelo_kinetics(row: Any) -> dict[str, float] | None:
