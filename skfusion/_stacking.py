@@ -1,6 +1,6 @@
 """What late fusion fits: the estimators of a modality behind their preprocessing, whole and fold by fold."""
 
-import pickle
+import copy
 from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -191,7 +191,7 @@ def fit_branch(
 def _travels(error: Exception) -> bool:
     """Whether another process can make the error anew; that of a pool which cannot says nothing of its cause."""
     try:
-        pickle.loads(pickle.dumps(error))
+        copy.copy(error)
     except Exception:
         return False
     return True
