@@ -22,7 +22,7 @@ from skfusion._build import by_modality, training_rows
 from skfusion._combine import PatternFinals, combine, fit_weights
 from skfusion._compat import HasMethods, options, real
 from skfusion._folds import held_out_fold, training_folds
-from skfusion._late_defaults import default_inputs
+from skfusion._late_defaults import SMALL, default_inputs
 from skfusion._layers import Inputs, Level, fit_level, mean_out_of_fold, splits_among
 from skfusion._parallel import run_fits
 from skfusion._recalibration import Recalibration, recalibrate
@@ -313,8 +313,8 @@ class LateFusion(FusionEstimator):
     def _inputs(self, X: Modalities) -> Inputs:
         passed = EarlyFusionTransformer().fit(X) if self.passthrough else None
         indicated = np.flatnonzero(~X.present.all(axis=0))
-        # The default final estimator is linear, and evidence adds up in log-odds.
-        as_odds = self.estimators is None and self.final_estimator is None and not self.levels
+        # The default final estimator is linear, and evidence adds up in log-odds, which few samples leave noisy.
+        as_odds = self.estimators is None and self.final_estimator is None and not self.levels and len(X) >= SMALL
         return Inputs(self._bases, X.names, indicated, passed, as_odds)
 
     def _fit_level(

@@ -9,7 +9,7 @@ from sklearn.preprocessing import FunctionTransformer
 from skfusion.modalities.kinds import kind_of
 from skfusion.preprocessing import WIDE, table_preprocessor, to_dense
 
-_SMALL = 200
+SMALL = 200
 _SVM_UP_TO = 10_000
 _MIN_TO_CALIBRATE = 15
 _TREES = 30
@@ -48,14 +48,14 @@ def default_classifiers(target: Any, *, calibrated: bool, seed: int, kind: str =
     from sklearn.svm import SVC
 
     n_samples, counts = len(target), np.unique(target, return_counts=True)[1]
-    n_trees = 50 if n_samples < _SMALL else 100
+    n_trees = 50 if n_samples < SMALL else 100
     named: list[tuple[str, Any]] = [
         ("lr", LogisticRegression(C=_C_OF_WORDS if kind in ("text", "tokens") else 1.0, max_iter=1000)),
         ("et", ExtraTreesClassifier(n_trees, random_state=seed)),
     ]
-    if n_samples >= _SMALL:
+    if n_samples >= SMALL:
         named.append(("hgb", HistGradientBoostingClassifier(**_boosting(n_samples, len(counts)), random_state=seed)))
-    if _SMALL <= n_samples <= _SVM_UP_TO and not (calibrated and counts.min() < _MIN_TO_CALIBRATE):
+    if SMALL <= n_samples <= _SVM_UP_TO and not (calibrated and counts.min() < _MIN_TO_CALIBRATE):
         named.append(("svm", CalibratedClassifierCV(SVC(), ensemble=False, cv=3) if calibrated else SVC()))
     return named
 
@@ -68,14 +68,14 @@ def default_regressors(n_samples: int, *, seed: int) -> list[tuple[str, Any]]:
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVR
 
-    n_trees = 50 if n_samples < _SMALL else 100
+    n_trees = 50 if n_samples < SMALL else 100
     named: list[tuple[str, Any]] = [
         ("ridge", Ridge()),
         ("et", ExtraTreesRegressor(n_trees, max_features=1 / 3, random_state=seed)),
     ]
-    if n_samples >= _SMALL:
+    if n_samples >= SMALL:
         named.append(("hgb", HistGradientBoostingRegressor(**_boosting(n_samples), random_state=seed)))
-    if _SMALL <= n_samples <= _SVM_UP_TO:
+    if SMALL <= n_samples <= _SVM_UP_TO:
         named.append(("svm", TransformedTargetRegressor(SVR(), transformer=StandardScaler())))
     return named
 
