@@ -42,10 +42,11 @@ class LateFusionStacker(ClassifierMixin, LateFusion):
         estimators that take `X` with all modalities at once, and ``"drop"`` for a modality without its own.
     final_estimator : classifier, {"mean", "weighted", "hill_climb", "vote", "product"} or None, default=None
         None is logistic regression as in scikit-learn's stacking; over the default estimators, a regularised one on
-        standardised margins and probabilities, from 200 samples their log-odds. The names average probabilities over the bases that are present: equally, by
-        non-negative least squares on out-of-fold predictions (drawn towards equal weights as far as that is more
-        accurate out of fold), by how often forward selection with replacement chooses each base [3]_, averaged over 20
-        bags of half of the bases, by most probable class, or as a normalised product.
+        standardised margins and probabilities, from 200 samples their log-odds. The names average probabilities over
+        the bases that are present: equally, by non-negative least squares on out-of-fold predictions (drawn towards
+        equal weights as far as that is more accurate out of fold), by how often forward selection with replacement
+        chooses each base [3]_, averaged over 20 bags of half of the bases, by most probable class, or as a normalised
+        product.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take.
     levels : list, default=None
