@@ -10,10 +10,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
+from skfusion._build import resolve
 from skfusion._compat import integer, options, real
 from skfusion.imputation.strategy import Strategy
 from skfusion.modalities import Modalities
 from skfusion.modalities.backed import in_memory
+from skfusion.objectives import OBJECTIVES
 from skfusion.preprocessing import to_dense
 from skfusion.pretrain import MultimodalPretrainer
 from skfusion.singlecell._batches import Batches
@@ -277,6 +279,9 @@ class SplicingFusion(DrawsCells, InfersVelocity, ClassNamePrefixFeaturesOutMixin
         """
         if self.spliced_layer is None and self.unspliced_layer is None:
             raise ValueError("spliced_layer and unspliced_layer are both None; due is at least one layer.")
+        for name in () if self.objectives == "auto" else self.objectives:
+            if isinstance(name, str):
+                resolve("objectives", name, OBJECTIVES)  # velocity takes a while, and names are known now
         whole = read_layers(X, self._keys, self.present_keys, self.mod, fit=True)
         there = whole.present.any(axis=1)
         self._batches = None

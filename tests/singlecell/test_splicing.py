@@ -364,6 +364,12 @@ def test_a_layer_that_is_left_out_at_predict_needs_no_column(cells):
     assert fitted.transform(alone).shape[0] == adata.n_obs
 
 
+def test_a_mistyped_objective_is_told_before_anything_is_fitted(cells, monkeypatch):
+    monkeypatch.setattr(SplicingFusion, "_fit_velocity", None)
+    with pytest.raises(ValueError, match="objectives is 'expresion'; due is one of"):
+        SplicingFusion(objectives=["contrastive", "expresion"]).fit(cells)
+
+
 def test_named_objectives_know_of_batches(cells):
     adata = cells.copy()
     adata.obs["batch"] = np.where(np.arange(adata.n_obs) % 2, "a", "b")
