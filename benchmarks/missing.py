@@ -6,8 +6,8 @@ standardised first by what was observed in training, so that filling with zero i
 Imputers are compared under logistic regression and under the default JointFusionClassifier; models that take missing
 modalities as they are stand below. Differences are paired, with intervals of the corrected resampled t-test.
 
-Slow methods run on all seeds at the rate of .5 and on seed 0 alone elsewhere. What was computed is kept in a file and
-not computed again: ``python benchmarks/missing.py --store missing.jsonl``.
+The whole takes hours. What was computed is kept in a file and not computed again:
+``python benchmarks/missing.py --store missing.jsonl``.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import json
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -121,14 +122,10 @@ def evaluate(task):
 
 
 def tasks_of(arguments):
-    """List the tasks, the rate in question and the fast methods first."""
-    tasks = []
-    for rate in sorted(arguments.rates, key=lambda rate: rate != 0.5):
-        for slow in (False, True):
-            for seed in arguments.seeds if rate == 0.5 or not slow else arguments.seeds[:1]:
-                names = [n for n in arguments.methods if (n in SLOW) is slow and (rate or n not in IMPUTERS[1:])]
-                tasks += [(name, rate, seed, fold) for fold in range(5) for name in names]
-    return tasks
+    """List the tasks, the rate in question and the fast methods first, then seed by seed."""
+    wanted = product(arguments.methods, arguments.rates, arguments.seeds, range(5))
+    tasks = [task for task in wanted if task[1] or task[0] not in IMPUTERS[1:]]
+    return sorted(tasks, key=lambda task: (task[1] != 0.5, task[0] in SLOW, task[2]))
 
 
 def report(found, rates):

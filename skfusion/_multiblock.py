@@ -79,10 +79,11 @@ def _aim(target: Any, scores: Any) -> Any:
 
 
 def _sparse(direction: Any, keep: int) -> Any:
-    """Shrink by the largest value that is not kept, to `keep` weights of norm 1."""
+    """Shrink by the largest value that is not kept, to `keep` weights of norm 1, and those as large as the last."""
     sizes = np.abs(direction)
     if keep < len(sizes):
-        sizes = np.maximum(sizes - np.partition(sizes, -keep - 1)[-keep - 1], 0.0)
+        dropped = sizes[sizes < np.partition(sizes, -keep)[-keep]]
+        sizes = np.maximum(sizes - dropped.max(initial=0.0), 0.0)
     norm = np.linalg.norm(sizes)
     return np.sign(direction) * sizes / norm if norm > 0 else np.zeros(len(sizes))
 

@@ -266,7 +266,7 @@ class MultiBlockPLS(ClassifierMixin, _MultiBlock):
         Components a modality. One that has fewer, such as a table of two columns, has zeros for the others.
     n_features : int, list of int or dict by modality of either, default=None
         How many features a component of a modality has (keepX in mixOmics), or each component, in a list; None is all
-        of them.
+        of them. Features tied with the last one stay as well.
     design : float, or DataFrame or array of shape (n_modalities, n_modalities), default=0.1
         How much modalities are to go together, from 0 to 1, against 1 for going with the classes. A matrix says it of
         each pair: it is symmetric, and 0 on the diagonal. The rows and columns of a DataFrame are called by the

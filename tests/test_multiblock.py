@@ -91,6 +91,14 @@ def test_planted_features_are_chosen_and_classes_are_told():
     assert model.votes_.between(0, 1).all()
 
 
+def test_features_as_large_as_the_last_one_stay():
+    blocks, target = blocks_and_target()
+    strongest = blocks[0][:, np.argmax(np.abs(blocks[0].T @ target[:, 0]))]
+    twice = np.column_stack([strongest, 0.1 * blocks[0][:, 1], strongest])
+    ((found,), _), *_ = fit([twice, blocks[1]], target, keep=[1, 4])
+    np.testing.assert_allclose(np.abs(found.weights), [np.sqrt(0.5), 0, np.sqrt(0.5)], atol=1e-12)
+
+
 def test_a_block_that_is_missing_is_skipped():
     (X, y), (new, _) = planted(), planted(seed=1)
     model = MultiBlockPLS().fit(X, y)
