@@ -37,7 +37,7 @@ from skfusion import (
 from skfusion.datasets import load_handwritten
 from skfusion.inspection import corrected_resampled_interval
 
-IMPUTERS = ("zero", "knn", "linear", "factor", "vae", "conversion", "regressor", "gan", "diffusion")
+IMPUTERS = ("zero", "knn", "linear", "factor", "vae", "conversion", "regressor", "gan", "diffusion", "average")
 JOINT = {
     "joint": {},
     "joint, modality dropout .3": {"modality_dropout": 0.3},
@@ -50,7 +50,7 @@ JOINT = {
     "joint, mixture_of_experts": {"fusion": "mixture_of_experts"},
 }
 MODELS = ("early", *JOINT, "late", "late, product", "best single modality", "complete samples")
-SLOW = ("vae", "conversion", "regressor", "gan", "diffusion", "late", "late, product")
+SLOW = (*IMPUTERS[4:], "late", "late, product")
 LEAST_OF_A_CLASS = 5
 
 

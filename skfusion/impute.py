@@ -50,7 +50,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
     strategy : str or Strategy, default="conversion"
         What fills: "conversion" (networks from the modalities present to the missing one, by squared error [1]_),
         "linear" (ridge), "regressor" (any scikit-learn regressor), "factor" (a linear-Gaussian latent), "knn", "mean",
-        "zero", "vae", "gan" or "diffusion". An instance from `skfusion.imputation`, such as
+        "zero", "vae", "gan", "diffusion" or "average" (of several). An instance from `skfusion.imputation`, such as
         ``Neighbors(n_neighbors=1)``, brings its own parameters.
     output : {"same", "modalities", "array"}, default="same"
         "same" is the form that came in: an array or DataFrame for one table, else a Modalities. "array" is all columns

@@ -17,6 +17,7 @@ STRATEGIES = {
     "vae": "skfusion.imputation.vae:VAE",
     "gan": "skfusion.imputation.gan:GAN",
     "diffusion": "skfusion.imputation.diffusion:Diffusion",
+    "average": "skfusion.imputation.average:Average",
 }
 """Name of a strategy to where its class is; adding one is one line here."""
 

@@ -157,7 +157,7 @@ class _Code:
         return self
 
     def _project(self, values: Any) -> Any:
-        if not sparse.issparse(values) or self.projection is None:
+        if not isinstance(self.projection, TruncatedSVD):  # which takes CSR as it is
             values = (to_dense(values).astype(np.float64) - self.mean) / self.scale
         return values if self.projection is None else self.projection.transform(values)
 

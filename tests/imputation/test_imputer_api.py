@@ -25,6 +25,7 @@ from skfusion.imputation import (
     GAN,
     STRATEGIES,
     VAE,
+    Average,
     Conversion,
     Diffusion,
     Factor,
@@ -36,6 +37,7 @@ from skfusion.imputation import (
 )
 from skfusion.imputation.generative import Generative, own_noise, shared_noise
 from skfusion.imputation.networks import ResidualMLP
+from skfusion.preprocessing import to_dense
 
 SMALL = {"max_steps": 5, "n_hidden": 8, "n_layers": 1}
 OLS = make_pipeline(EarlyFusionTransformer(), LinearRegression())
@@ -50,6 +52,7 @@ EVERY = {
     "vae": VAE(**SMALL),
     "gan": GAN(**SMALL, n_draws=2),
     "diffusion": Diffusion(**SMALL, n_diffusion_steps=5, n_draws=2),
+    "average": Average([Linear(), "mean"]),
 }
 """A small instance of each strategy, by its name."""
 DISTRIBUTIONS = [name for name, strategy in EVERY.items() if hasattr(strategy, "draw")]
@@ -175,6 +178,19 @@ def test_wide_modalities_that_are_absent_are_filled(name):
         assert filled["rna"].shape == (3, 600)
         assert np.isfinite(filled["rna"].toarray()).all()
         assert np.isfinite(filled["wide"]).all()
+
+
+@every_strategy
+def test_a_csr_is_filled_as_the_same_values_dense_are(name):
+    # More columns than samples, so that strategies project them.
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(30, 2))
+    a, b = latent @ rng.normal(size=(2, 4)), 100 + latent @ rng.normal(size=(2, 60))
+    found = [
+        to_dense(imputer(name).fit({"a": a, "b": form(b)}).transform({"a": a[:5]})["b"])
+        for form in (np.asarray, sparse.csr_matrix)
+    ]
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
 
 
 @every_strategy
