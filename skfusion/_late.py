@@ -328,7 +328,7 @@ class LateFusion(FusionEstimator):
         inside = splits_among(splits, below.covered, target, classify=self._is_classifier)
         if not inside:
             # A hold-out is in nobody's training part: it is split once more.
-            among = data._replace(groups=groups)
+            among = data._replace(X=data.X[below.covered], groups=groups)
             inside = training_folds(5, among, lessons[1], n_covered, None, None, classify=self._is_classifier)
         level, found = fit_level(bases, below.inputs, lessons, inside, seed=self._seed(), n_jobs=self.n_jobs)
         self._levels.append(level)

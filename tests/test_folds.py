@@ -6,20 +6,23 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
 from skfusion._folds import training_folds
 from skfusion._targets import TrainingSet
+from skfusion.modalities import Modalities
 
 TARGET = np.arange(12) % 3
 KEPT = np.r_[1:7, 8:14]
 """Of 15 rows that came, the first, the seventh and the last were dropped."""
 
 
-def folds(cv, target=TARGET, groups=None, **options):
+def folds(cv, target=TARGET, groups=None, present=None, **options):
     y = np.zeros(15, dtype=int)
     y[KEPT] = target
     of_all = None
     if groups is not None:
         of_all = np.full(15, groups[0])
         of_all[KEPT] = groups
-    data = TrainingSet(None, target, None, groups, KEPT)
+    present = np.ones((12, 2), dtype=bool) if present is None else present
+    tables = {name: np.where(there[:, None], np.ones((12, 1)), np.nan) for name, there in zip("ab", present.T)}
+    data = TrainingSet(Modalities(tables), target, None, groups, KEPT)
     return training_folds(cv, data, target, 15, y, of_all, **options)
 
 
@@ -28,6 +31,27 @@ def test_an_integer_is_stratified_for_classes_alone(classify, splitter):
     expected = list(splitter.split(TARGET, TARGET))
     for found, due in zip(folds(3, classify=classify), expected, strict=True):
         assert [rows.tolist() for rows in found] == [rows.tolist() for rows in due]
+
+
+@pytest.mark.parametrize("classify", [True, False])
+@pytest.mark.parametrize("groups", [None, np.repeat(np.arange(6), 2)])
+def test_each_fold_has_as_many_of_each_pattern(classify, groups):
+    """Data sets stacked one below the other, where those of the second alone have modality b."""
+    present = np.array([[True, False]] * 8 + [[False, True]] * 4)
+    found = folds(2, target=TARGET * 0, groups=groups, present=present, classify=classify)
+    assert [present[test].sum(axis=0).tolist() for _, test in found] == [[4, 2], [4, 2]]
+    assert sorted(np.concatenate([test for _, test in found])) == list(range(12))
+    for train, test in found:
+        assert sorted([*train, *test]) == list(range(12))
+        assert groups is None or not set(groups[train]) & set(groups[test])
+
+
+def test_classes_are_as_even_where_something_is_missing():
+    rng = np.random.default_rng(0)
+    present = rng.random((12, 2)) < 0.5
+    present[~present.any(axis=1)] = True
+    found = folds(4, present=present, classify=True)
+    assert [np.bincount(TARGET[test]).tolist() for _, test in found] == [[1, 1, 1]] * 4
 
 
 @pytest.mark.parametrize("classify", [True, False])
