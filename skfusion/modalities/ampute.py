@@ -373,25 +373,26 @@ def _balanced(options: FloatArray, size: "NDArray[np.intp]", shares: FloatArray)
     """
     chosen, rows, options = options.argmax(axis=1), np.arange(len(options)), options.copy()
     shares = np.where(np.isfinite(options).any(axis=0), shares, 0)
+    room = np.ceil(size.sum() * shares / max(shares.sum(), _TINY) - 1e-9)
     while True:
         choice, weight = options.argmax(axis=1), size[rows]
-        left = weight.sum()
         chosen[rows] = choice
-        full = np.bincount(choice, weight, len(shares)) > left * shares / max(shares.sum(), _TINY) + 1e-9
+        full = np.bincount(choice, weight, len(shares)) > room
         if not full.any():
             return chosen
         # Who has nearly as good another choice makes room; who has none stays.
-        other = np.where(full, -np.inf, options).max(axis=1)
-        reluctance = options[np.arange(len(rows)), choice] - other
-        order = np.lexsort((-reluctance, choice))
+        best = np.sort(options, axis=1)
+        reluctance = best[:, -1] - best[:, -2] if len(shares) > 1 else np.full(len(rows), np.inf)
         stays = np.isinf(reluctance)
+        order = np.lexsort((-reluctance, choice))
         for column, wanting in zip(*_runs(choice[order], order)):
             if full[column]:
-                room = left * shares[column] / shares.sum() + 1e-9
-                stays[wanting] |= np.cumsum(weight[wanting]) - weight[wanting] / 2 <= room
-                left -= weight[wanting][stays[wanting]].sum()
+                stays[wanting] |= np.cumsum(weight[wanting]) - weight[wanting] / 2 <= room[column]
                 shares[column] = 0
+                # What a column got too much or too little of is up to the others.
+                room += (room[column] - weight[wanting][stays[wanting]].sum()) * shares / max(shares.sum(), _TINY)
         options[:, full] = -np.inf
+        stays |= np.isneginf(options).all(axis=1)
         rows, options = rows[~stays], options[~stays]
 
 
