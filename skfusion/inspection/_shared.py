@@ -31,8 +31,9 @@ def read_data(X: Any, y: Any, groups: Any, modalities: Any) -> tuple[Modalities,
     check_consistent_length(X, y)
     if groups is not None:
         align.check_same_order("groups", X.sample_ids, groups)
+        if np.shape(groups) not in ((len(X),), (len(X), 1)):
+            raise ValueError(f"groups has shape {np.shape(groups)}; due is ({len(X)},), one entry a sample.")
         groups = column_or_1d(groups)
-        check_consistent_length(X, groups)
     return X, y, groups
 
 
@@ -69,6 +70,8 @@ def is_classification(y: Any, given: list[Any]) -> bool:
 
 def folds_of(cv: Any, y: Any, groups: Any, classify: bool, seed: Any) -> list[tuple[Any, Any]]:
     """Return the (train, test) rows of each fold."""
+    if isinstance(cv, Integral) and (isinstance(cv, bool) or cv < 2):
+        raise ValueError(f"cv is {cv!r}; due are at least 2 folds, a splitter, or an iterable of (train, test) rows.")
     if cv is None or isinstance(cv, Integral):
         whole = (StratifiedGroupKFold if classify else GroupKFold) if groups is not None else None
         splitter = (whole or (StratifiedKFold if classify else KFold))(5 if cv is None else cv, shuffle=True)
@@ -79,6 +82,11 @@ def folds_of(cv: Any, y: Any, groups: Any, classify: bool, seed: Any) -> list[tu
         # Whether groups stay whole is looked at below, whatever the splitter knows of them.
         warnings.filterwarnings("ignore", message="The groups parameter is ignored", category=UserWarning)
         splits = list(splitter.split(np.zeros((len(y), 1)), y, groups))
+    if not splits or any(np.ndim(rows) != 1 or not len(rows) for split in splits for rows in split):
+        raise ValueError(
+            f"cv is {cv!r}, which gives no folds, or one without rows; due are a number of folds, a splitter, or an "
+            "iterable of (train, test), each an array of rows."
+        )
     for fold, (train, test) in enumerate(splits if groups is not None else ()):
         torn = np.intersect1d(groups[train], groups[test]).tolist()
         if torn:

@@ -1,7 +1,7 @@
 """What happens when modalities go missing: scores over the rate, for every estimator on the same samples."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -28,10 +28,20 @@ from skfusion.inspection._shared import (
 )
 from skfusion.inspection.comparison import corrected_resampled_interval
 from skfusion.modalities import Modalities
-from skfusion.modalities.ampute import MECHANISMS, ampute, reachable_rate
+from skfusion.modalities.ampute import (
+    MECHANISMS,
+    ampute,
+    ampute_values,
+    check_mechanism,
+    has_no_single_values,
+    reachable_rate,
+)
+from skfusion.modalities.kinds import KINDS, take
 from skfusion.modalities.patterns import by_pattern, name_pattern
 
 _RATES = (0.0, 0.3, 0.5, 0.7)
+_VALUES = "values"
+"""The mechanism that takes single values away inside modalities, where all others take modalities."""
 
 
 def missing_modality_curve(
@@ -39,7 +49,7 @@ def missing_modality_curve(
     X: Any,
     y: Any,
     *,
-    rates: Sequence[float] | None = None,
+    rates: float | Sequence[float] | None = None,
     mechanism: str = "mcar",
     at: str = "predict",
     by: str | None = None,
@@ -55,10 +65,10 @@ def missing_modality_curve(
     random_state: Any = None,
     verbose: int = 0,
 ) -> Bunch:
-    r"""Cross-validate while more and more modalities are missing.
+    r"""Cross-validate while more and more modalities, or single values inside them, are missing.
 
-    All estimators see the same folds and lack the same modalities of the same samples. What is missing at one rate is
-    missing at every higher one as well.
+    All estimators see the same folds and lack the same modalities, or values, of the same samples. What is missing at
+    one rate is missing at every higher one as well.
 
     Parameters
     ----------
@@ -69,18 +79,21 @@ def missing_modality_curve(
         The samples. They are read once; the estimators get a `Modalities`. What is missing already stays missing.
     y : array-like of shape (n_samples,)
         The target: classes, or numbers. Whole numbers are classes, unless the estimators are regressors.
-    rates : sequence of float, default=None
-        Of the samples that have a modality, the shares that lose it. None is 0, 0.3, 0.5 and 0.7, as far as they can be
-        reached: a sample keeps at least one modality, so that of two at most half can go.
-    mechanism : {"mcar", "mar", "mnar", "block", "unseen"}, default="mcar"
-        What decides who loses which modality (see `ampute`). `groups` are the blocks of ``"block"``.
+    rates : float or sequence of float, default=None
+        Of the samples that have a modality, the shares that lose it; under ``"values"``, the shares of the values of
+        each column. None is 0, 0.3, 0.5 and 0.7, as far as they can be reached: a sample keeps at least one modality,
+        so that of two at most half can go, and a row at least one of its values.
+    mechanism : {"mcar", "mar", "mnar", "block", "unseen", "values"}, default="mcar"
+        What decides who loses which modality (see `ampute`). `groups` are the blocks of ``"block"``. Under ``"values"``
+        single values go instead, by chance (see `ampute_values`), and every sample keeps its modalities; texts and CSR
+        have no values that could be missing, so that `affected` has to leave them out.
     at : {"predict", "fit", "both"}, default="predict"
         Where modalities go missing: in the test part of each fold, so that one fit serves all rates; in its training
         part; or in both.
     by : str, default=None
         The modality that decides under ``"mar"``; None is the first.
     affected : list of str, default=None
-        The modalities that go missing; None is all.
+        The modalities that go missing, or whose values do; None is all.
     single : None, "auto" or estimator, default=None
         With an estimator, also score it on each modality alone, fitted on the training samples that have it; the test
         samples that lack it are predicted from the prior. The best of them by `area` joins the estimators. "auto" is
@@ -109,15 +122,16 @@ def missing_modality_curve(
     -------
     Bunch
         table : DataFrame
-            One row an estimator and rate. `missing`, the share that did go missing where `at` says, test samples for
-            "both"; `mean` and `sd` of the fold scores; `difference` to the first estimator at the same rate, the mean
-            over the folds, and its interval from `ci_low` to `ci_high` (see `corrected_resampled_interval`).
+            One row an estimator and rate. `missing`, the share of what was there that did go missing where `at` says,
+            test samples for "both": of all modalities of all samples, or of all their values; `mean` and `sd` of the
+            fold scores; `difference` to the first estimator at the same rate, the mean over the folds, and its interval
+            from `ci_low` to `ci_high` (see `corrected_resampled_interval`).
         scores : DataFrame
             One row an estimator, rate and fold, with its `score`.
         by_pattern : DataFrame
             One row an estimator, rate and missing pattern among the test samples. `pattern`, the modalities that are
             there; `n_samples`, test samples of that pattern in all folds; `score`, over the pooled predictions for
-            them, NaN where the metric has none.
+            them, NaN where the metric has none. Under ``"values"`` the patterns are those of `X` at every rate.
         area : Series
             :math:`A_e`, the mean score of each estimator over the range of rates.
         relative_robustness, effective_robustness : Series
@@ -132,7 +146,8 @@ def missing_modality_curve(
     TypeError
         Where an estimator is none.
     ValueError
-        Where a rate cannot be reached, a fold splits a group, or `X` is not as due (it names the modality).
+        Where a rate cannot be reached, a modality has no single values under ``"values"``, a fold splits a group, or
+        `X` is not as due (it names the modality).
 
     Notes
     -----
@@ -248,7 +263,7 @@ class _Fold(NamedTuple):
 
 
 class _Removal(NamedTuple):
-    """How modalities are taken away."""
+    """How modalities, or single values, are taken away."""
 
     mechanism: str
     by: str | None
@@ -258,8 +273,20 @@ class _Removal(NamedTuple):
     def apply(self, X: Modalities, rate: float, seed: int | None, groups: Any) -> Modalities:
         """Take away from `X` at `rate`; `groups` are those of its rows."""
         share = rate if self.affected is None else dict.fromkeys(self.affected, rate)
+        if self.mechanism == _VALUES:
+            return ampute_values(X, share, random_state=seed)
         blocks = groups if self.mechanism == "block" else None
         return ampute(X, share, self.mechanism, by=self.by, groups=blocks, random_state=seed)
+
+    def count(self, X: Modalities) -> int:
+        """How much of what can go `X` still has."""
+        if self.mechanism != _VALUES:
+            return int(X.present.sum())
+        return sum(
+            int(np.sum(pd.notna(take(X[name], X.present[:, column]))))
+            for column, name in enumerate(X.names)
+            if not has_no_single_values(X[name])
+        )
 
 
 class _Point(NamedTuple):
@@ -307,24 +334,58 @@ def _checked_removal(
     """Return the rates in rising order and how they are reached, or say before any fit why they cannot be."""
     if at not in ("predict", "fit", "both"):
         raise ValueError(f"at is {at!r}; due is 'predict', 'fit' or 'both'.")
-    if mechanism not in MECHANISMS:
-        raise ValueError(f"mechanism is {mechanism!r}; due is one of {list(MECHANISMS)}.")
-    if len(X.names) < 2:
+    check_mechanism(mechanism, (*MECHANISMS, _VALUES))
+    if by is not None and mechanism == _VALUES:
+        raise ValueError(f"by is given, but mechanism is {_VALUES!r}; it is for mechanism='mar' alone.")
+    if len(X.names) < 2 and mechanism != _VALUES:
         raise ValueError(f"X has no modality but {X.names}, and one is always kept; due are at least two.")
-    if affected is not None:
-        affected = [affected] if isinstance(affected, str) else list(affected)
+    affected = _checked_affected(X, affected, mechanism)
+    highest = 1.0
+    if mechanism == _VALUES:
+        highest = min(map(reachable_rate, _widths(X, affected or X.names)))
+    elif affected is None and mechanism in ("mcar", "mnar", "block"):
+        highest = reachable_rate(len(X.names))
     if rates is None:
-        spread = affected is None and mechanism in ("mcar", "mnar", "block")
-        highest = reachable_rate(len(X.names)) if spread else 1.0
         rates = [rate for rate in _RATES if rate <= highest]
-    rates = list(rates)
-    if not rates or not all(isinstance(rate, Real) for rate in rates):
-        raise ValueError(f"rates is {rates!r}; due are numbers from 0 up to, but not including, 1.")
-    rates = tuple(sorted({float(rate) for rate in rates}))
+    listed = [rates] if np.ndim(rates) == 0 else list(rates)
+    if not listed or not all(isinstance(rate, Real) and not isinstance(rate, bool) for rate in listed):
+        raise ValueError(
+            f"rates is {listed if np.ndim(rates) else rates!r}; due are numbers from 0 up to, but not including, 1."
+        )
+    rates = tuple(sorted({float(rate) for rate in listed}))
     removal = _Removal(mechanism, by, affected, at)
     removal.apply(X, rates[0], 0, groups)
     removal.apply(X, rates[-1], 0, groups)
     return rates, removal
+
+
+def _checked_affected(X: Modalities, affected: Any, mechanism: str) -> list[str] | None:
+    if affected is None:
+        return None
+    if mechanism == "unseen":
+        raise ValueError(
+            "affected is given, but mechanism is 'unseen', where a sample keeps one of all its modalities; leave it "
+            "out, or pass another mechanism."
+        )
+    names = [affected] if isinstance(affected, str) else affected
+    if not isinstance(names, Iterable) or not (names := list(names)) or any(name not in X.names for name in names):
+        raise ValueError(f"affected is {affected!r}; due are names of modalities that go missing, among {X.names}.")
+    return names
+
+
+def _widths(X: Modalities, affected: list[str]) -> list[int]:
+    """How many single values a sample has in each of the `affected` modalities, each of which can lose some."""
+    why = {name: has_no_single_values(X[name]) for name in X.names}
+    widths = {name: int(np.prod(X[name].shape[1:])) for name in X.names if not why[name]}
+    for name in affected:
+        if widths.get(name, 0) < 2:
+            said = why[name] or "whose rows hold one value, which is always kept"
+            able = [other for other in widths if widths[other] > 1]
+            hint = f"affected={able}" if able else "another mechanism, which takes whole modalities"
+            raise ValueError(
+                f"mechanism is {_VALUES!r}, but modality {name!r} is {KINDS[X.kind(name)]}, {said}; pass {hint}."
+            )
+    return [widths[name] for name in affected]
 
 
 def _fit_and_score(
@@ -371,8 +432,8 @@ def _part(
     if removal.at == spared_at:
         return part, 0.0
     left = removal.apply(part, rate, seed, None if groups is None else groups[rows])
-    before = int(part.present.sum())
-    return left, 1 - int(left.present.sum()) / before if before else 0.0
+    before = removal.count(part)
+    return left, 1 - removal.count(left) / before if before else 0.0
 
 
 def _seen(candidate: _Candidate, X: Modalities) -> Modalities:

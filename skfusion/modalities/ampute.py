@@ -17,6 +17,7 @@ from skfusion.modalities.kinds import Values
 from skfusion.modalities.presence import BoolArray, check_finite
 
 MECHANISMS = ("mcar", "mar", "mnar", "block", "unseen")
+VALUE_MECHANISMS = ("mcar", "mnar")
 FloatArray = NDArray[np.float64]
 
 _N_BLOCKS = 20
@@ -48,23 +49,25 @@ def ampute(
     rate : float or dict of str to float
         Of the samples that have a modality, the share that loses it, from 0 up to, but not including, 1. One for all
         modalities, or one a modality; those that a dict does not name stay. It is met to the sample, as far as samples
-        have another modality to keep: of two modalities at most half can go, and what was missing before may leave it
-        short. Under ``"unseen"`` it is the share of the samples with several
-        modalities that keep one alone, and may be 1.
+        have another modality to keep: of two modalities at most half can go, and what was missing before may leave all
+        of them about equally short. Under ``"block"`` it is met to half of the largest block, near the highest rate
+        there is to a whole one. Under ``"unseen"`` it is the share of the samples with several modalities that keep one
+        alone, and may be 1.
     mechanism : {"mcar", "mar", "mnar", "block", "unseen"}, default="mcar"
         What decides who loses which modality, in the terms of [1]_.
 
         - ``"mcar"``, completely at random: chance alone.
         - ``"mar"``, at random: the values of the modality `by`, which is never taken away itself.
         - ``"mnar"``, not at random: the values of the very modality that goes missing.
-        - ``"block"``: chance, but all samples of a block lose the same modalities, as where a site lacks a device.
+        - ``"block"``: chance, but all samples of a block lose the same modalities, as where a site lacks a device. Who
+          would be left with nothing, since another modality of the block was missing before, keeps one.
         - ``"unseen"``: a sample keeps one of its modalities, by chance, or all of them, so that at rate 1 no two
           modalities are ever seen together.
     by : str, default=None
         The modality that decides under ``"mar"``; None is the first. Samples that lack it lose others by chance.
     groups : int or array-like of shape (n_samples,), default=None
         The blocks of ``"block"``: to which each sample belongs, or how many neighbouring rows make one. None cuts the
-        rows into 20. The rate is met to half a block.
+        rows into 20.
     strength : float, default=2.0
         Under ``"mar"`` and ``"mnar"``, by how much the log-odds of losing a modality rise with one standard deviation
         of what decides: the mean over a modality's columns, each standardised (for texts and token lists, their
@@ -82,7 +85,7 @@ def ampute(
     Raises
     ------
     ValueError
-        Where a rate is 1 or cannot be reached, or a name is none of the modalities.
+        Where a rate is 1 or cannot be reached, a name is none of the modalities, or `strength` is no number.
 
     See Also
     --------
@@ -109,8 +112,8 @@ def ampute(
     from sklearn.utils import check_random_state
 
     X = as_modalities(X, modalities)
-    if mechanism not in MECHANISMS:
-        raise ValueError(f"mechanism is {mechanism!r}; due is one of {list(MECHANISMS)}.")
+    check_mechanism(mechanism, MECHANISMS)
+    _check_strength(strength)
     for name, value, only in (("by", by, "mar"), ("groups", groups, "block")):
         if value is not None and mechanism != only:
             raise ValueError(f"{name} is given, but mechanism is {mechanism!r}; it is for mechanism={only!r} alone.")
@@ -119,22 +122,26 @@ def ampute(
         return _with_present(X, _keep_one(rng, X.present, _share(rate)))
     by = _decider(X.names, by) if mechanism == "mar" else None
     rates = _rates(rate, X.names, spared=by)
-    _check_reachable(rates, "modalities")
+    _check_reachable(rates, "modalities", ", or take from some alone with a dict")
     noise = rng.uniform(_TINY, 1, size=X.shape)  # (n, M)
-    if mechanism == "block":
-        noise = noise[_blocks(groups, X)]  # block b goes by the draws of row b
-    elif mechanism != "mcar":
+    blocks = _blocks(groups, X) if mechanism == "block" else None  # block b goes by the draws of row b
+    if mechanism in ("mar", "mnar"):
         decides = X.names if by is None else [by]
         standing = np.stack([_standing(X, name) for name in decides], axis=1)  # (n, M) or (n, 1)
-        level = np.log(noise) - np.log1p(-noise) - strength * standing  # what is low goes first
-        noise = rankdata(level, axis=0) / (len(X) + 1)
-    return _with_present(X, _take_away(noise, X.present, rates, whole=mechanism == "block"))
+        noise = _by_standing(noise, standing, strength)
+    return _with_present(X, _take_away(noise, X.present, rates, blocks))
 
 
 def ampute_values(
-    X: Any, rate: "float | Mapping[str, float]", *, modalities: Any = None, random_state: Any = None
+    X: Any,
+    rate: "float | Mapping[str, float]",
+    mechanism: str = "mcar",
+    *,
+    strength: float = 2.0,
+    modalities: Any = None,
+    random_state: Any = None,
 ) -> Modalities:
-    """Take single values away inside modalities, completely at random; they become NaN in a copy.
+    """Take single values away inside modalities, by chance or by what they are; they become NaN in a copy.
 
     A row keeps at least one of its values, since a row of NaN would be a missing modality (see `ampute`). A time step
     of a sequence that loses all its channels is padding.
@@ -145,7 +152,13 @@ def ampute_values(
         The samples, as for `ampute`.
     rate : float or dict of str to float
         The share of the known values of each column that goes, from 0 up to, but not including, 1. One for all
-        modalities, or one a modality; those that a dict does not name stay as they are.
+        modalities, or one a modality; those that a dict does not name stay as they are. It is met to the value, as far
+        as rows have another one to keep.
+    mechanism : {"mcar", "mnar"}, default="mcar"
+        What decides which values go: chance alone, or the very values that go missing.
+    strength : float, default=2.0
+        Under ``"mnar"``, by how much the log-odds of losing a value rise with one standard deviation of its column.
+        Where it is negative, low values go missing. Categories count by their order.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take.
     random_state : int, RandomState or None, default=None
@@ -159,7 +172,12 @@ def ampute_values(
     Raises
     ------
     ValueError
-        Where a modality is CSR, whose absent values are zeros, or text.
+        Where a modality that shall lose values is CSR, whose absent values are zeros, or text; where a rate is 1 or
+        cannot be reached; where `strength` is no number.
+
+    See Also
+    --------
+    ampute : Take away whole modalities.
 
     Examples
     --------
@@ -175,11 +193,14 @@ def ampute_values(
     from sklearn.utils import check_random_state
 
     X = as_modalities(X, modalities)
+    check_mechanism(mechanism, VALUE_MECHANISMS)
+    _check_strength(strength)
     rng = check_random_state(random_state)
     data = dict(X._data)
     for column, (name, share) in enumerate(zip(X.names, _rates(rate, X.names))):
         if share:
-            data[name] = _hole(name, X[name], X.present[:, column], share, rng)
+            slope = strength if mechanism == "mnar" else 0.0
+            data[name] = _hole(name, X[name], X.present[:, column], share, slope, rng)
     return Modalities._of(data, X._columns, X.present, X.sample_ids)
 
 
@@ -197,6 +218,20 @@ def as_modalities(X: Any, modalities: Any = None) -> Modalities:
     return found if modalities is None else found.select(list(modalities))
 
 
+def check_mechanism(mechanism: Any, known: tuple[str, ...]) -> None:
+    """Check that `mechanism` is one of the `known`."""
+    if mechanism not in known:
+        raise ValueError(f"mechanism is {mechanism!r}; due is one of {list(known)}.")
+
+
+def _check_strength(strength: Any) -> None:
+    if isinstance(strength, bool) or not isinstance(strength, Real) or not np.isfinite(float(strength)):
+        raise ValueError(
+            f"strength is {strength!r}; due is a finite number, by which the log-odds of going missing rise with one "
+            "standard deviation, such as 2.0."
+        )
+
+
 def _with_present(X: Modalities, present: BoolArray) -> Modalities:
     return Modalities._of(dict(X._data), X._columns, present, X.sample_ids)
 
@@ -210,7 +245,7 @@ def _rates(rate: Any, names: list[str], spared: str | None = None) -> FloatArray
         if spared is not None and rate.get(spared):
             raise ValueError(
                 f"rate takes {spared!r} away, which decides under mechanism='mar' and must stay; name another one "
-                "with `by`, or leave it out of rate."
+                "with `by`, or leave it out."
             )
         rates = [rate.get(name, 0) for name in names]
     else:
@@ -236,17 +271,17 @@ def _share(rate: Any) -> float:
 
 
 def _is_share(value: Any) -> bool:
-    return isinstance(value, Real) and 0 <= float(value) <= 1
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= 1
 
 
-def _check_reachable(rates: FloatArray, what: str) -> None:
+def _check_reachable(rates: FloatArray, what: str, otherwise: str = "") -> None:
     """Check `rates` (M,), which add up to what a sample loses on average."""
     most = len(rates) - 1
     if rates.sum() > most + 1e-9:
         raise ValueError(
             f"rate takes {rates.sum():.3g} of {len(rates)} {what} away from a sample on average, but one is always "
             f"kept: rates may add up to {most} at most. Lower them (one for all can be "
-            f"{reachable_rate(len(rates)):.3g} at most), or take from some alone with a dict."
+            f"{reachable_rate(len(rates)):.3g} at most){otherwise}."
         )
 
 
@@ -268,9 +303,12 @@ def _blocks(groups: Any, X: Modalities) -> "NDArray[np.intp]":
     n_samples = len(X)
     if groups is None:
         groups = max(1, -(-n_samples // _N_BLOCKS))
-    if isinstance(groups, Integral):
-        if groups < 1:
-            raise ValueError(f"groups is {groups}; due is how many rows make a block, at least 1.")
+    if np.ndim(groups) == 0:
+        if isinstance(groups, bool) or not isinstance(groups, Integral) or groups < 1:
+            raise ValueError(
+                f"groups is {groups!r}; due is how many rows make a block, a whole number from 1, or one entry a "
+                f"sample, shape ({n_samples},)."
+            )
         return np.arange(n_samples) // int(groups)
     align.check_same_order("groups", X.sample_ids, groups)
     groups = np.asarray(groups)
@@ -279,58 +317,89 @@ def _blocks(groups: Any, X: Modalities) -> "NDArray[np.intp]":
     return np.asarray(pd.factorize(groups, use_na_sentinel=False)[0], dtype=np.intp)
 
 
-def _take_away(level: FloatArray, present: BoolArray, rates: FloatArray, *, whole: bool = False) -> BoolArray:
-    """Take the lowest of `level` (n, M), uniform in a column, from `present` (n, M), until each rate (M,) is met.
+def _by_standing(noise: FloatArray, standing: FloatArray, strength: float) -> FloatArray:
+    """Uniform levels (n, M), of which the lowest go: by chance, and first where `standing` (n, M or 1) is high."""
+    level = np.log(noise) - np.log1p(-noise) - strength * standing
+    return np.asarray(rankdata(level, axis=0) / (len(level) + 1))
 
-    With `whole`, rows of equal levels lose the same.
+
+def _take_away(level: FloatArray, present: BoolArray, rates: FloatArray, blocks: Any = None) -> BoolArray:
+    """Take what is low in `level` (n_blocks, M) from `present` (n, M), block by block, until each rate (M,) is met.
+
+    `level` is uniform in a column; `blocks` (n,) are rows of it, and None makes each sample a block. A column stops at
+    the block after which it is nearest to its rate, so that a higher rate takes more blocks, and the same ones first.
     """
-    staying = np.where(rates > 0, np.log(level) / (1 - rates), np.inf)  # (n, M)
-    kept = _kept(np.where(present, staying, -np.inf), rates, whole)
+    blocks = np.arange(len(present)) if blocks is None else blocks
+    some = rates > 0
+    if not some.any():
+        return present.copy()
+    # Exactly 1 where there is one rate for all, so that a sample keeps the same at every rate.
+    lasting = (1 - rates) / (1 - rates[some]).max()
+    staying = np.where(some, np.log(level) / lasting, np.inf)  # (n_blocks, M)
+    kept = _kept(staying, blocks, present, lasting)
     left = present.copy()
-    for column in np.flatnonzero(rates):
-        may_go = np.flatnonzero(present[:, column] & (kept != column))
-        order = may_go[np.argsort(level[may_go, column], kind="stable")]
+    for column in np.flatnonzero(some):
+        may_go = present[:, column] & (kept != column)
+        order = np.argsort(level[:, column], kind="stable")
+        gone = np.cumsum(np.bincount(blocks[may_go], minlength=len(level))[order])  # after each block
         due = round(float(rates[column]) * int(present[:, column].sum()))
-        left[order[: _whole_blocks(level[order, column], due)], column] = False
+        goes = np.zeros(len(level), dtype=bool)
+        goes[order[: np.abs(np.r_[0, gone] - due).argmin()]] = True
+        left[may_go & goes[blocks], column] = False
     return left
 
 
-def _kept(staying: FloatArray, rates: FloatArray, whole: bool) -> "NDArray[np.intp]":
-    """Which modality a sample keeps in any case (n,): the one with the highest of `staying` (n, M).
-
-    It would go last anyway, so that at low rates nothing is felt of the choice. Modality m is the one in a share of
-    samples proportional to ``1 - rates[m]``: exactly so (but for `whole`), since rates that add up to M - 1, the most
-    there is, could not be met otherwise. The share is the same at every rate for all, so that a sample keeps the same.
-    """
-    kept = staying.argmax(axis=1)
-    if whole or staying.shape[1] < 2:
-        return kept
-    ranked = np.sort(staying, axis=1)
-    rows = np.flatnonzero(np.isfinite(ranked[:, -1]) & np.isfinite(ranked[:, -2]))  # those with a choice
-    shares = np.where(rates > 0, 1 - rates, 0)
-    room = np.ceil(len(rows) * shares / shares.sum() - 1e-9).astype(int) if len(rows) else shares
-    options = staying[rows]
-    for _ in rates:
-        choice, best = options.argmax(axis=1), np.sort(options, axis=1)
-        full = [m for m in np.flatnonzero(rates) if (choice == m).sum() > room[m]]
-        settled = np.zeros(len(rows), dtype=bool)
-        for m in full:
-            wanting = np.flatnonzero(choice == m)
-            # Who has nearly as good another choice makes room.
-            settled[wanting[np.argsort(best[wanting, -2] - best[wanting, -1], kind="stable")[: room[m]]]] = True
-        options[:, full] = np.where(settled[:, None], options[:, full], -np.inf)
-        some = np.isfinite(options).any(axis=1)
-        kept[rows[some]] = options[some].argmax(axis=1)
-        rows, options = rows[~settled], options[~settled]
-        if not full:
-            break
+def _kept(staying: FloatArray, blocks: Any, present: BoolArray, lasting: FloatArray) -> "NDArray[np.intp]":
+    """Which modality a sample keeps in any case (n,): that of its block, or another where it lacks that one."""
+    last = np.where(present, staying[blocks], -np.inf)  # (n, M), highest for what would go last
+    kept = last.argmax(axis=1)
+    rows = np.flatnonzero(np.isfinite(last.max(axis=1)))  # those that have nothing but what may go
+    if len(rows):
+        found, inside = np.unique(blocks[rows], return_inverse=True)
+        options = np.where(np.isfinite(staying[found]), staying[found], -np.inf)
+        for column in range(len(lasting)):
+            options[np.bincount(inside, present[rows, column]) == 0, column] = -np.inf
+        of_block = _balanced(options, np.bincount(inside), lasting * present.sum(axis=0))[inside]
+        kept[rows] = np.where(present[rows, of_block], of_block, kept[rows])
     return kept
 
 
-def _whole_blocks(ordered: FloatArray, due: int) -> int:
-    """How many of `ordered` go, such that equals stay together: the number nearest to `due`."""
-    steps = np.r_[0, np.flatnonzero(np.diff(ordered)) + 1, len(ordered)]
-    return int(steps[np.abs(steps - due).argmin()])
+def _balanced(options: FloatArray, size: "NDArray[np.intp]", shares: FloatArray) -> "NDArray[np.intp]":
+    """Choose a column for each row (n,): the highest of `options` (n, M), as far as columns have room for its `size`.
+
+    The highest would go last anyway, so that at low rates nothing is felt of the choice. Columns get parts of all
+    sizes (n,) in proportion to `shares` (M,), to half of the largest size: rates that add up to M - 1, the most there
+    is, could not be met otherwise.
+    """
+    chosen, rows, options = options.argmax(axis=1), np.arange(len(options)), options.copy()
+    shares = np.where(np.isfinite(options).any(axis=0), shares, 0)
+    room = np.ceil(size.sum() * shares / max(shares.sum(), _TINY) - 1e-9)
+    while True:
+        choice, weight = options.argmax(axis=1), size[rows]
+        chosen[rows] = choice
+        full = np.bincount(choice, weight, len(shares)) > room
+        if not full.any():
+            return chosen
+        # Who has nearly as good another choice makes room; who has none stays.
+        best = np.sort(options, axis=1)
+        reluctance = best[:, -1] - best[:, -2] if len(shares) > 1 else np.full(len(rows), np.inf)
+        stays = np.isinf(reluctance)
+        order = np.lexsort((-reluctance, choice))
+        for column, wanting in zip(*_runs(choice[order], order)):
+            if full[column]:
+                stays[wanting] |= np.cumsum(weight[wanting]) - weight[wanting] / 2 <= room[column]
+                shares[column] = 0
+                # What a column got too much or too little of is up to the others.
+                room += (room[column] - weight[wanting][stays[wanting]].sum()) * shares / max(shares.sum(), _TINY)
+        options[:, full] = -np.inf
+        stays |= np.isneginf(options).all(axis=1)
+        rows, options = rows[~stays], options[~stays]
+
+
+def _runs(values: Any, rows: Any) -> tuple[Any, list[Any]]:
+    """Return the distinct of sorted `values`, and `rows` cut up by them."""
+    found, starts = np.unique(values, return_index=True)
+    return found, np.split(rows, starts[1:])
 
 
 def _keep_one(rng: Any, present: BoolArray, share: float) -> BoolArray:
@@ -363,16 +432,21 @@ def _column_mean(values: Values) -> FloatArray:
         mean, square = (np.asarray(part.mean(axis=0)).ravel() for part in (known, known.multiply(known)))
         # Centring would only add the same number to every row, and a zero for every absent value.
         return np.asarray(known @ _inverse(np.sqrt(np.maximum(square - mean**2, 0)))) / values.shape[1]
+    if has_no_single_values(values):
+        return np.array([len(text) for text in values], dtype=np.float64)
+    standing, known = _standardised(values)
+    return np.asarray(standing.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+
+
+def _standardised(values: Values) -> tuple[FloatArray, BoolArray]:
+    """Return the columns of an array or table (n, d), each standardised, 0 where not known, and what is known."""
     if isinstance(values, pd.DataFrame):
         values = np.stack([_numbers(column) for _, column in values.items()], axis=1)
-    elif values.ndim == 1:
-        return np.array([len(text) for text in values], dtype=np.float64)
     flat = np.asarray(values, dtype=np.float64).reshape(len(values), -1)  # (n, d)
     known = ~np.isnan(flat)
     count = np.maximum(known.sum(axis=0), 1)
     off = np.where(known, flat - np.where(known, flat, 0).sum(axis=0) / count, 0)
-    scale = _inverse(np.sqrt((off**2).sum(axis=0) / count))
-    return np.asarray((off * scale).sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+    return off * _inverse(np.sqrt((off**2).sum(axis=0) / count)), known
 
 
 def _inverse(sd: FloatArray) -> FloatArray:
@@ -387,10 +461,17 @@ def _numbers(column: "pd.Series[Any]") -> FloatArray:
     return np.where(codes < 0, np.nan, codes)
 
 
-def _hole(name: str, values: Values, present: BoolArray, share: float, rng: Any) -> Values:
-    """Return a copy of `values` with a `share` of each column set to NaN."""
-    if sparse.issparse(values) or (not isinstance(values, pd.DataFrame) and values.ndim == 1):
-        why = "whose absent values are zeros, not missing" if sparse.issparse(values) else "which have no single values"
+def has_no_single_values(values: Values) -> str:
+    """Return why no single value of `values` can be missing, or nothing where it can."""
+    if kinds.kind_of(values) == "sparse":
+        return "whose absent values are zeros, not missing"
+    return "which have no single values" if kinds.kind_of(values) in ("text", "tokens") else ""
+
+
+def _hole(name: str, values: Values, present: BoolArray, share: float, strength: float, rng: Any) -> Values:
+    """Return a copy of `values` with a `share` of each column set to NaN, high ones first where `strength` is."""
+    why = has_no_single_values(values)
+    if why:
         raise ValueError(
             f"modality {name!r} is {kinds.KINDS[kinds.kind_of(values)]}, {why}; leave it out with a dict of rates"
             + (", or pass .toarray()." if sparse.issparse(values) else ".")
@@ -398,7 +479,14 @@ def _hole(name: str, values: Values, present: BoolArray, share: float, rng: Any)
     known = np.asarray(pd.notna(values)).reshape(len(values), -1) & present[:, None]  # (n, d)
     rates = np.full(known.shape[1], share)
     _check_reachable(rates, f"columns of modality {name!r}")
-    lost = known & ~_take_away(rng.uniform(_TINY, 1, size=known.shape), known, rates)
+    noise = rng.uniform(_TINY, 1, size=known.shape)
+    if strength:
+        check_finite(name, values, present)
+        rows = np.flatnonzero(present)
+        standing = np.zeros(known.shape)
+        standing[rows] = _standardised(kinds.take(values, rows))[0]
+        noise = _by_standing(noise, standing, strength)
+    lost = known & ~_take_away(noise, known, rates)
     if isinstance(values, pd.DataFrame):
         return kinds.canonical(name, values.mask(lost)).values
     holed = values.astype(values.dtype if values.dtype.kind == "f" else np.float64)

@@ -372,7 +372,7 @@ def test_nothing_to_compare_with():
         ({"modalities": ["good", "ecg"]}, ValueError, r"modalities asks for \['ecg'\], which X lacks"),
         ({"scoring": ["accuracy", "f1"]}, ValueError, r"scoring is \['accuracy', 'f1'\]; due is one metric"),
         ({"cv": KFold(2), "groups": np.zeros(N)}, ValueError, "the group 0.0 into both parts of fold 0"),
-        ({"groups": np.zeros(3)}, ValueError, "inconsistent numbers of samples"),
+        ({"groups": np.zeros(3)}, ValueError, r"groups has shape \(3,\); due is \(90,\)"),
         ({"confidence": 95}, ValueError, "confidence is 95; due is a number between 0 and 1"),
         ({"error_score": "nan"}, ValueError, "error_score is 'nan'; due is 'raise' or a number"),
         ({"groups": pd.Series(0, [f"s{i}" for i in range(N)][::-1])}, ValueError, "groups has the same ids as X in an"),

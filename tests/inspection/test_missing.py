@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from _recording import Failing, Recording
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -287,6 +288,95 @@ def test_mechanisms_reach_the_masks(recorded):
         np.testing.assert_array_equal(entry["groups"], groups[entry["train"]])
 
 
+class Valued(Recording):
+    """Keeps the values that it saw, in training and when asked."""
+
+    def fit(self, X, y, groups=None):
+        super().fit(X, y, groups)
+        self.entry_["trained_on"] = X
+        return self
+
+    def predict(self, X):
+        predicted = super().predict(X)
+        self.seen[-1]["asked_on"] = X
+        return predicted
+
+
+@pytest.mark.parametrize("at", ["predict", "fit", "both"])
+def test_single_values_go_alike_for_all_estimators(recorded, at):
+    X, y = data()
+    X["noise"][::9] = np.nan
+    X = {name: X[name] for name in ("fair", "good", "noise")}  # the first has the numbers of the rows, and keeps them
+    estimators = {"one": Valued("one"), "two": Valued("two")}
+    result = missing_modality_curve(
+        estimators, X, y, mechanism="values", at=at, rates=(0.2, 0.4), affected=["good", "noise"], cv=3, random_state=0
+    )
+    one, two = ([entry for entry in recorded if entry["name"] == name] for name in estimators)
+    spoilt = {"trained_on": at != "predict", "asked_on": at != "fit"}
+    X = Modalities(X)
+    for a, b in zip(one, two):
+        for key, rows in (("trained_on", a["train"]), ("asked_on", a["test"])):
+            np.testing.assert_array_equal(a[key].present, X.present[rows])
+            for name in NAMES:
+                np.testing.assert_array_equal(a[key][name], b[key][name])
+                gone = np.isnan(a[key][name][X.present[rows, X.names.index(name)]])
+                assert gone.any() == (spoilt[key] and name != "fair")
+                assert not gone.all(axis=1).any()
+    # Of nine columns, six lose values; a ninth of the rows of three are missing already.
+    np.testing.assert_allclose(result.table["missing"], result.table["rate"] * (90 + 80) / (90 + 90 + 80), atol=0.01)
+    assert result.mechanism == "values"
+    for _, rows in result.by_pattern.groupby(["estimator", "rate"]):
+        assert rows["pattern"].tolist() == ["fair + good + noise", "fair + good"]
+        assert rows["n_samples"].tolist() == [80, 10]
+
+
+def test_single_values_missing_at_a_rate_are_missing_at_the_next(recorded):
+    X, y = data()
+    missing_modality_curve(Valued(), X, y, mechanism="values", rates=(0.1, 0.3, 0.5), cv=2, random_state=0)
+    for fold in range(2):
+        masks = [np.isnan(entry["asked_on"]["good"]) for entry in recorded[3 * fold : 3 * fold + 3]]
+        assert masks[0].sum() < masks[1].sum() < masks[2].sum()
+        assert not (masks[0] & ~masks[1]).any()
+        assert not (masks[1] & ~masks[2]).any()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("at", ["predict", "both"])
+def test_scores_fall_with_the_values_and_nothing_is_said(at):
+    X, y = data(150)
+    late = LateFusionStacker(LogisticRegression(), "mean", cv=2)
+    result = missing_modality_curve(
+        {"early": EARLY, "late": late}, X, y, mechanism="values", at=at, single="auto", cv=3, random_state=0
+    )
+    assert result.rates == (0, 0.3, 0.5), "two of three columns can go at most"
+    np.testing.assert_allclose(result.table["missing"], result.table["rate"], atol=0.01)
+    means = result.table.pivot(index="rate", columns="estimator", values="mean")
+    assert (means.loc[0.5] < means.loc[0]).all()
+
+
+def test_values_may_go_from_one_modality_and_a_text_has_none():
+    X, y = data()
+    table = {"good": X["good"]}
+    assert missing_modality_curve(EARLY, table, y, mechanism="values", cv=2, rates=0.3).rates == (0.3,)
+    X = {**table, "age": X["fair"][:, [1]], "notes": ["x"] * N, "counts": sparse.csr_matrix(X["fair"])}
+    for name, why in (
+        ("age", "'age' is a 2-D array of numbers, whose rows hold one value"),
+        ("notes", "'notes' is strings, which have no single values"),
+        ("counts", "'counts' is a CSR matrix, whose absent values are zeros"),
+    ):
+        with pytest.raises(ValueError, match=rf"{why}.*pass affected=\['good'\]"):
+            missing_modality_curve(EARLY, {**table, name: X[name]}, y, mechanism="values", cv=2)
+    result = missing_modality_curve(EARLY, X, y, mechanism="values", affected="good", cv=2, rates=[0.3], random_state=0)
+    assert result.table["missing"].tolist() == pytest.approx([0.3 * 3 / 4], abs=0.01)
+    with pytest.raises(ValueError, match="pass another mechanism"):
+        missing_modality_curve(EARLY, {"notes": X["notes"]}, y, mechanism="values", cv=2)
+
+
+def test_one_rate_needs_no_list():
+    X, y = data()
+    assert missing_modality_curve(ByPresence(), X, y, rates=0.3, cv=2).rates == (0.3,)
+
+
 def test_the_best_single_modality_is_fitted_where_it_is_there():
     X, y = data()
     X["good"][::6] = np.nan
@@ -405,7 +495,17 @@ def test_samples_with_nothing_and_single_missing_values_are_said_once():
         ({"at": "test"}, ValueError, "at is 'test'; due is 'predict', 'fit' or 'both'"),
         ({"mechanism": "random"}, ValueError, "mechanism is 'random'"),
         ({"by": "good"}, ValueError, "by is given, but mechanism is 'mcar'"),
-        ({"affected": ["rna"]}, ValueError, r"rate names \['rna'\]"),
+        ({"affected": ["rna"]}, ValueError, r"affected is \['rna'\]; due are names of modalities"),
+        ({"affected": []}, ValueError, r"affected is \[\]"),
+        ({"affected": 3}, ValueError, "affected is 3"),
+        ({"affected": ["good"], "mechanism": "unseen"}, ValueError, "affected is given, but mechanism is 'unseen'"),
+        ({"rates": True}, ValueError, "rates is True; due are numbers"),
+        ({"by": "good", "mechanism": "values"}, ValueError, "by is given, but mechanism is 'values'"),
+        ({"rates": 0.9, "mechanism": "values"}, ValueError, "takes 2.7 of 3 columns of modality 'good'"),
+        ({"cv": 1}, ValueError, "cv is 1; due are at least 2 folds"),
+        ({"cv": []}, ValueError, r"cv is \[\], which gives no folds"),
+        ({"cv": [(1, 2)]}, ValueError, r"cv is \[\(1, 2\)\]"),
+        ({"groups": "site"}, ValueError, r"groups has shape \(\); due is \(90,\)"),
         ({"modalities": ["good"]}, ValueError, r"X has no modality but \['good'\]"),
         ({"single": "best"}, TypeError, "single is 'best'.*'auto' is the default one"),
         ({"estimator": {}}, ValueError, "estimator is an empty dict"),
@@ -420,7 +520,7 @@ def test_errors_say_what_is_due(options, error, message):
     X, y = data()
     options = {"estimator": EARLY, **options}
     with pytest.raises(error, match=message):
-        missing_modality_curve(options.pop("estimator"), X, y, cv=2, **options)
+        missing_modality_curve(options.pop("estimator"), X, y, **{"cv": 2, **options})
 
 
 def test_pipelines_are_estimators(capsys):

@@ -31,7 +31,7 @@ def result():
             "sd": [0.01, 0.02, 0.03] * 3,
         }
     )
-    return Bunch(table=table, best_single="ecg", scoring="roc_auc", at="both", area=None)
+    return Bunch(table=table, best_single="ecg", scoring="roc_auc", at="both", mechanism="mcar", area=None)
 
 
 def inside(figure):
@@ -65,6 +65,11 @@ def test_the_axes_say_what_is_drawn(result):
     display.figure_.canvas.draw()
     assert [label.get_text() for label in display.ax_.get_xticklabels()] == ["0%", "30%", "50%"]
     assert inside(display.figure_)
+
+
+def test_the_axis_says_that_single_values_are_missing(result):
+    display = MissingModalityDisplay.from_result(Bunch(**{**result, "mechanism": "values", "at": "predict"}))
+    assert display.ax_.get_xlabel() == "values missing at predict"
 
 
 def test_lines_are_named_at_their_ends_without_overlap(result):

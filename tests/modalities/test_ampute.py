@@ -209,6 +209,98 @@ def test_a_block_loses_the_same_modalities(X):
     assert len(np.unique(left.present, axis=0)) > 2, "blocks lose different modalities"
 
 
+def blocks_of(kind, n, rng):
+    return {
+        "equal": np.arange(n) // 10,
+        "uneven": np.sort(rng.integers(0, 20, n)),
+        "sites": rng.choice(12, n, p=rng.dirichlet(np.ones(12))),
+    }[kind]
+
+
+@pytest.mark.parametrize("n_modalities", [2, 3, 4, 6])
+@pytest.mark.parametrize("kind", ["equal", "uneven", "sites"])
+def test_rates_of_blocks_are_met_to_half_a_block(n_modalities, kind):
+    n, top = 200, 1 - 1 / n_modalities
+    X = Modalities({name: np.zeros((n, 1)) for name in "abcdef"[:n_modalities]})
+    for seed in range(20):
+        groups = blocks_of(kind, n, np.random.default_rng(seed))
+        largest = np.bincount(groups).max()
+        before = np.zeros(X.shape, dtype=bool)
+        for rate in (0.1, 0.3, 0.45, 0.6, 0.7, 0.75, top):
+            if rate > top:
+                continue
+            gone = lost(X, ampute(X, rate, "block", groups=groups, random_state=seed))
+            off = abs(gone.sum(axis=0) - rate * n).max()
+            assert off <= largest * (1 if rate > top - 0.1 else 0.5) + 0.5, (seed, rate)
+            if rate > before.mean():
+                assert not (before & ~gone).any(), "nested"
+                before = gone
+            assert all(
+                (gone[groups == group] == gone[groups == group][0]).all()
+                for group in range(groups.max())
+                if (groups == group).any()
+            )
+            assert not gone.all(axis=1).any()
+
+
+@pytest.mark.parametrize(
+    ("n", "names", "rate", "length"), [(200, "ab", 0.5, None), (200, "abc", 0.6, None), (1000, "abcd", 0.7, None)]
+)
+def test_blocks_that_fit_meet_the_rate_to_the_sample(n, names, rate, length):
+    X = Modalities({name: np.zeros((n, 1)) for name in names})
+    for seed in range(30):
+        gone = lost(X, ampute(X, rate, "block", groups=length, random_state=seed))
+        assert gone.sum(axis=0).tolist() == [round(rate * n)] * len(names)
+
+
+def test_sites_that_lack_a_modality_already_keep_another(X):
+    sites = np.arange(N) // 50
+    has = np.random.default_rng(0).uniform(size=(40, 3)) > 0.2
+    has[~has.any(axis=1)] = True
+    X = Modalities(X, present=has[sites])
+    before = None
+    for rate in (0.2, 0.4, 0.5):
+        left = ampute(X, rate, "block", groups=sites, random_state=0)
+        assert (abs(lost(X, left).sum(axis=0) - rate * X.present.sum(axis=0)) <= 25.5).all()
+        assert (np.ptp(left.present.reshape(40, 50, 3).astype(int), axis=1) == 0).all()
+        assert left.present.any(axis=1).all()
+        assert before is None or not (left.present & ~before).any()
+        before = left.present
+
+
+def test_of_a_block_only_who_would_have_nothing_left_keeps_more():
+    n = 300
+    has = np.random.default_rng(0).uniform(size=(n, 2)) > 0.2
+    X = Modalities({"a": np.zeros((n, 1)), "b": np.zeros((n, 1))}, present=has)
+    blocks = np.arange(n) // 15
+    for rate in (0.1, 0.2, 0.3):
+        gone = lost(X, ampute(X, rate, "block", groups=blocks, random_state=0))
+        both = X.present.all(axis=1)
+        for block in range(20):
+            assert len(np.unique(gone[both & (blocks == block)], axis=0)) == 1
+        assert not gone[~both].any(), "who has one keeps it"
+        assert (abs(gone.sum(axis=0) - rate * X.present.sum(axis=0)) <= 8).all()
+
+
+def test_the_highest_rate_that_all_can_reach_is_met_where_some_lack_a_modality():
+    n = 600
+    X = Modalities({"a": np.zeros((n, 1)), "b": np.zeros((n, 1))}, present={"b": np.arange(n) < n // 2})
+    gone = lost(X, ampute(X, 1 / 3, random_state=0))
+    assert gone.sum(axis=0).tolist() == [200, 100]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("mechanism", ["mcar", "mnar", "block"])
+def test_what_was_missing_leads_to_no_warning(mechanism):
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        has = rng.random((100, 4)) >= 0.4
+        has[0] = True
+        X = Modalities({name: rng.normal(size=(100, 2)) for name in "abcd"}, present=has)
+        left = ampute(X, 0.5, mechanism, random_state=seed)
+        np.testing.assert_array_equal(left.present.any(axis=1), X.present.any(axis=1))
+
+
 @pytest.mark.parametrize(("groups", "length"), [(None, 100), (50, 50)])
 def test_blocks_are_runs_of_rows_where_nobody_says(X, groups, length):
     left = ampute(X, 0.4, "block", groups=groups, random_state=0).present
@@ -255,6 +347,11 @@ def test_every_form_gives_the_same(X):
         (({"ecg": 1.0},), {}, ["rate is 1 for 'ecg'", "X.drop(['ecg'])"]),
         ((-0.1,), {}, ["rate is -0.1 for 'labs'", "due is a number from 0"]),
         (("half",), {}, ["rate is 'half'"]),
+        ((True,), {}, ["rate is True for 'labs'", "due is a number from 0"]),
+        ((0.2, "mnar"), {"strength": "x"}, ["strength is 'x'", "due is a finite number"]),
+        ((0.2, "mnar"), {"strength": np.nan}, ["strength is nan", "due is a finite number"]),
+        ((0.2, "block"), {"groups": "site"}, ["groups is 'site'", "how many rows make a block", "shape (2000,)"]),
+        ((0.2, "block"), {"groups": True}, ["groups is True"]),
         ((0.7,), {}, ["takes 2.1 of 3 modalities", "may add up to 2", "0.667 at most", "a dict"]),
         (({"rna": 0.2},), {}, ["rate names ['rna']", "there are ['labs', 'ecg', 'notes']"]),
         ((0.2, "random"), {}, ["mechanism is 'random'", "'mcar'"]),
@@ -310,6 +407,54 @@ def test_single_values_are_nested_and_seeded():
     few, more, again = (np.isnan(ampute_values({"labs": labs}, r, random_state=0)["labs"]) for r in (0.2, 0.5, 0.5))
     assert not (few & ~more).any()
     np.testing.assert_array_equal(more, again)
+
+
+@pytest.mark.parametrize("name", ["labs", "ecg", "table"])
+def test_by_themselves_high_values_go(X, name):
+    table = pd.DataFrame(
+        {"age": X["labs"][:, 0], "grade": np.array(list("abcd"))[np.arange(N) % 4], "sex": X["ecg"][:, 0, 0]}
+    )
+    X = Modalities({"labs": X["labs"], "ecg": X["ecg"], "table": table})
+    own = np.column_stack([X["labs"][:, 0], np.arange(N) % 4]) if name == "table" else X[name].reshape(N, -1)
+    by_rate = []
+    for rate in (0.2, 0.4):
+        left = ampute_values(X, {name: rate}, "mnar", random_state=0)[name]
+        gone = np.asarray(pd.isna(left)).reshape(N, -1)
+        np.testing.assert_array_equal(gone.sum(axis=0), rate * N)
+        assert not gone.all(axis=1).any()
+        by_rate.append(gone)
+        for column in range(own.shape[1]):
+            assert own[~gone[:, column], column].mean() < own[:, column].mean() - 0.1 * own[:, column].std()
+    assert not (by_rate[0] & ~by_rate[1]).any()
+    low = np.asarray(pd.isna(ampute_values(X, {name: 0.2}, "mnar", strength=-2, random_state=0)[name])).reshape(N, -1)
+    assert own[low[:, 0], 0].mean() < own[:, 0].mean() - 0.3 * own[:, 0].std()
+    assert (ampute_values(X, {name: 0.2}, "mnar", strength=0, random_state=0).present == X.present).all()
+
+
+def test_values_in_a_missing_slot_and_nan_decide_nothing():
+    rng = np.random.default_rng(0)
+    labs, has = rng.normal(size=(300, 3)), rng.random(300) > 0.3
+    labs[has, 1] = np.where(rng.random(has.sum()) < 0.2, np.nan, labs[has, 1])
+    masks = []
+    for filler in (0.0, np.inf, 1e9):
+        data = Modalities({"labs": np.where(has[:, None], labs, filler)}, present={"labs": has})
+        masks.append(np.isnan(ampute_values(data, 0.3, "mnar", random_state=0)["labs"])[has])
+    assert all((mask == masks[0]).all() for mask in masks)
+    before = np.isnan(labs[has])
+    np.testing.assert_allclose((masks[0] & ~before).sum(axis=0), 0.3 * (~before).sum(axis=0), atol=0.51)
+
+
+@pytest.mark.parametrize(
+    ("options", "pieces"),
+    [
+        ({"mechanism": "mar"}, ["mechanism is 'mar'", "['mcar', 'mnar']"]),
+        ({"mechanism": "mnar", "strength": "x"}, ["strength is 'x'", "finite number"]),
+        ({"rate": True}, ["rate is True for 'a'"]),
+    ],
+)
+def test_errors_of_single_values_say_what_is_due(options, pieces):
+    with says(ValueError, *pieces):
+        ampute_values({"a": np.ones((4, 3))}, **{"rate": 0.3, **options})
 
 
 def test_single_values_keep_the_precision_of_floats_and_turn_integers_into_floats():

@@ -17,7 +17,7 @@ _WHERE = {"predict": "at predict", "fit": "at fit", "both": "at fit and at predi
 
 
 class MissingModalityDisplay:
-    """Mean score over the share of modalities that are missing, one line an estimator, named at its end.
+    """Mean score over the share of modalities, or values, that are missing, one line an estimator, named at its end.
 
     A band is one standard deviation of the fold scores around the mean. The best single modality, where it was asked
     for, is grey and dashed.
@@ -26,7 +26,7 @@ class MissingModalityDisplay:
 
     Parameters
     ----------
-    table, best_single, scoring, at
+    table, best_single, scoring, at, mechanism
         As `missing_modality_curve` returns them.
 
     Attributes
@@ -57,12 +57,19 @@ class MissingModalityDisplay:
     """
 
     def __init__(
-        self, *, table: pd.DataFrame, best_single: str | None = None, scoring: Any = "score", at: str = "predict"
+        self,
+        *,
+        table: pd.DataFrame,
+        best_single: str | None = None,
+        scoring: Any = "score",
+        at: str = "predict",
+        mechanism: str = "mcar",
     ) -> None:
         self.table = table
         self.best_single = best_single
         self.scoring = scoring
         self.at = at
+        self.mechanism = mechanism
 
     @classmethod
     def from_result(cls, result: Any, *, ax: Any = None, **options: Any) -> "MissingModalityDisplay":
@@ -82,7 +89,8 @@ class MissingModalityDisplay:
         MissingModalityDisplay
             With `ax_` and `figure_`.
         """
-        return cls(**{key: result[key] for key in ("table", "best_single", "scoring", "at")}).plot(ax, **options)
+        keys = ("table", "best_single", "scoring", "at", "mechanism")
+        return cls(**{key: result[key] for key in keys}).plot(ax, **options)
 
     def plot(
         self, ax: Any = None, *, line_kw: dict[str, Any] | None = None, band_kw: dict[str, Any] | None = None
@@ -129,7 +137,8 @@ class MissingModalityDisplay:
         ax.set_axisbelow(True)
         name = self.scoring if isinstance(self.scoring, str) else getattr(self.scoring, "__name__", "score")
         ax.set_ylabel(METRICS.get(name, name.replace("_", " ")))
-        ax.set_xlabel(f"modalities missing {_WHERE[self.at]}")
+        what = "values" if self.mechanism == "values" else "modalities"
+        ax.set_xlabel(f"{what} missing {_WHERE[self.at]}")
 
     def _name_lines(self) -> None:
         """Write each name beside the end of its line, and move apart what would overlap."""
