@@ -104,8 +104,9 @@ def ask_partners(projected, self_too, scale=None):
 
 def attention(module, tokens, present):
     x = torch.stack([t.values.mean(1) for t in tokens.values()], 1)  # (B, M, D)
-    key, value = linear(norm(x, module.norm) + module.modality, module.keys_values).chunk(2, dim=-1)
-    query = module.query.expand(len(x), 1, -1)
+    p = module.pooling
+    key, value = linear(norm(x, p.norm) + p.modality, p.keys_values).chunk(2, dim=-1)
+    query = p.query.expand(len(x), 1, -1)
     fused = F.scaled_dot_product_attention(heads(query), heads(key), heads(value))
     return {"fusion": refine(fused.flatten(1), module.refine)}
 

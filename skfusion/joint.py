@@ -29,10 +29,10 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         each. An encoder may come as a class or ``functools.partial`` of one.
     fusion : str, class, functools.partial or nn.Module, default="concat"
         A name of `skfusion.fusion.FUSIONS`: of embeddings "concat", "sum", "mean", "product", "gated", "attention",
-        "tensor", "low_rank", "select", "shared_specific", "mixture_of_experts"; of tokens "early_sum", "early_concat",
-        "hierarchical", "hierarchical_split", "cross_attention", "cross_attention_concat", "protst", "irene",
-        "bottleneck", "zorro", "everything_at_once", "unseen", "optimal_transport". The guide on fusions says when to
-        choose which. "pretrained" is that of `pretrained`, whatever it is, weights and all; it needs the same
+        "tensor", "low_rank", "select", "shared_specific", "drfuse", "mixture_of_experts"; of tokens "early_sum",
+        "early_concat", "hierarchical", "hierarchical_split", "cross_attention", "cross_attention_concat", "protst",
+        "irene", "bottleneck", "zorro", "everything_at_once", "unseen", "optimal_transport". The guide on fusions says
+        when to choose which. "pretrained" is that of `pretrained`, whatever it is, weights and all; it needs the same
         `n_latent`, and `X` may have fewer modalities than it knows, never more.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take; see the guide on input.

@@ -320,7 +320,8 @@ def test_maps_say_who_attended_to_whom_and_rows_add_up_to_1(fusion):
     expected = model.predict_proba(X)
     found = model.attention_maps(X)
     names, maps = found.names, found.maps
-    extra = {"attention": ["global"], "early_sum": ["fusion"], "bottleneck": ["fusion"], "zorro": ["fusion", "global"]}
+    extra = {"attention": ["global"], "early_sum": ["fusion"], "bottleneck": ["fusion"]}
+    extra |= {name: ["fusion", "global"] for name in ("drfuse", "zorro")}
     assert names == ["a", "b", "c", *extra.get(fusion, [])]
     assert maps.shape == (6, len(names), len(names))
     assert maps.dtype == np.float32
@@ -332,7 +333,7 @@ def test_maps_say_who_attended_to_whom_and_rows_add_up_to_1(fusion):
     for row, m in zip(*np.nonzero(~there)):
         assert np.isnan(maps[row, m]).all()
         assert not np.nansum(maps[row, :, m])
-    if fusion not in ("attention", "early_sum"):
+    if fusion not in ("attention", "early_sum", "drfuse"):
         assert asked[:, :3].tolist() == there.tolist()
     # The mean runs over the samples that have the row's modality.
     assert list(found.mean.index) == list(found.mean.columns) == names

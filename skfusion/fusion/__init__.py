@@ -17,6 +17,7 @@ FUSIONS = {
     "low_rank": "skfusion.fusion.tensor:LowRank",
     "select": "skfusion.fusion.select:Select",
     "shared_specific": "skfusion.fusion.shared_specific:SharedSpecific",
+    "drfuse": "skfusion.fusion.drfuse:DrFuse",
     "mixture_of_experts": "skfusion.fusion.mixture_of_experts:MixtureOfExperts",
     "early_sum": "skfusion.fusion.early_sum:EarlySum",
     "early_concat": "skfusion.fusion.early_concat:EarlyConcat",
