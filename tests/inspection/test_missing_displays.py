@@ -1,5 +1,5 @@
 import sys
-from itertools import pairwise
+from itertools import combinations
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -10,7 +10,7 @@ from sklearn.utils import Bunch
 
 from skfusion import Modalities
 from skfusion.inspection import MissingModalityDisplay, MissingPatternDisplay
-from skfusion.inspection.plot.missing import apart
+from skfusion.inspection.plot.missing import thinned
 
 mpl.use("agg")
 
@@ -31,7 +31,7 @@ def result():
             "sd": [0.01, 0.02, 0.03] * 3,
         }
     )
-    return Bunch(table=table, best_single="ecg", scoring="roc_auc", at="both", area=None)
+    return Bunch(table=table, best_single="ecg", scoring="roc_auc", at="both", mechanism="mcar", area=None)
 
 
 def inside(figure):
@@ -67,34 +67,60 @@ def test_the_axes_say_what_is_drawn(result):
     assert inside(display.figure_)
 
 
-def test_lines_are_named_at_their_ends_without_overlap(result):
+def test_the_axis_says_that_single_values_are_missing(result):
+    result.mechanism, result.at = "values", "predict"
+    assert MissingModalityDisplay.from_result(result).ax_.get_xlabel() == "single values missing at predict"
+
+
+def test_a_single_rate_is_a_whole_percentage(result):
+    result.table = result.table[result.table["rate"] == 0.3]
+    ax = MissingModalityDisplay.from_result(result).ax_
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["30%"]
+
+
+def test_ticks_that_would_overlap_are_left_out(result):
+    result.table["rate"] = [0.3, 1 / 3, 0.7] * 3
     display = MissingModalityDisplay.from_result(result)
-    names = sorted(display.ax_.texts, key=lambda text: text.xy[1])
-    assert [text.get_text() for text in names] == ["ecg alone", "early", "late"]
     display.figure_.canvas.draw()
-    boxes = [text.get_window_extent() for text in names]
-    assert all(below.y1 <= above.y0 for below, above in pairwise(boxes))
-    assert [text.get_color() for text in names] == [display.lines_[t.get_text()].get_color() for t in names]
+    assert [label.get_text() for label in display.ax_.get_xticklabels()] == ["30%", "70%"]
+    assert thinned([0, 0.3, 0.33, 0.48, 0.5], 0.1) == [0, 0.3, 0.5]
 
 
-@pytest.mark.parametrize(
-    ("heights", "due"),
-    [
-        ([0.1, 0.5, 0.9], [0.1, 0.5, 0.9]),
-        ([0.5, 0.5], [0.45, 0.55]),
-        ([0.4, 0.45, 0.8], [0.375, 0.475, 0.8]),
-        ([0.5, 0.5, 0.5, 0.62], [0.38, 0.48, 0.58, 0.68]),
-        ([], []),
-    ],
-)
-def test_names_move_as_little_as_keeps_them_apart(heights, due):
-    assert apart(heights, 0.1) == pytest.approx(due)
+def many_lines(n, failed=()):
+    names = [f"estimator number {i}" for i in range(n)]
+    means = [np.nan if i in failed else 0.9 - 0.02 * i for i in range(n)]
+    table = pd.DataFrame({"estimator": np.repeat(names, 2), "rate": [0, 0.5] * n, "mean": np.repeat(means, 2), "sd": 0})
+    return Bunch(table=table, best_single=None, scoring="roc_auc", at="predict", mechanism="mcar")
 
 
-def test_an_estimator_that_failed_is_left_blank(result):
+def test_lines_of_one_colour_differ_in_marker_and_dashes():
+    lines = MissingModalityDisplay.from_result(many_lines(24)).lines_.values()
+    for one, other in combinations(lines, 2):
+        if one.get_color() == other.get_color():
+            assert one.get_marker() != other.get_marker()
+            assert one.get_linestyle() != other.get_linestyle()
+
+
+def test_the_legend_is_in_the_order_of_the_ends(result):
+    result.table.loc[5, "mean"] = 0.71
+    legend = MissingModalityDisplay.from_result(result).legend_
+    assert [text.get_text() for text in legend.get_texts()] == ["early", "late", "ecg alone"]
+
+
+@pytest.mark.parametrize("n", [3, 10, 24])
+@pytest.mark.parametrize("given", [None, "constrained", "tight", "none"])
+def test_the_legend_stays_inside_the_figure_and_off_the_data(n, given):
+    ax = None if given is None else plt.subplots(1, 2, figsize=(16, 4), layout=given)[1][1]
+    display = MissingModalityDisplay.from_result(many_lines(n), ax=ax)
+    assert inside(display.figure_)
+    assert display.legend_.get_window_extent().x0 >= display.ax_.bbox.x1 - 1
+    assert display.ax_.bbox.width > 100
+
+
+def test_an_estimator_that_failed_is_named_last(result):
     result.table.loc[3:5, "mean"] = np.nan
-    display = MissingModalityDisplay.from_result(result)
-    assert [text.get_text() for text in display.ax_.texts] == ["ecg alone", "late"]
+    legend = MissingModalityDisplay.from_result(result).legend_
+    assert [text.get_text() for text in legend.get_texts()] == ["late", "ecg alone", "early (failed)"]
 
 
 def test_axes_and_artists_of_the_curve_can_be_given(result):
