@@ -164,7 +164,7 @@ def test_patterns_are_counted_most_frequent_first(X):
     assert [text.get_text() for text in beside.texts] == ["81%", "31%", "94%"]
     assert [text.get_text() for text in above.texts] == ["8", "5", "2", "1"]
     assert [label.get_text() for label in dots.get_yticklabels()] == ["labs", "ecg", "notes"]
-    assert above.get_legend() is None
+    assert display.legend_ is None
     assert inside(display.figure_)
 
 
@@ -185,12 +185,37 @@ def test_bars_are_split_by_class(X):
     assert display.counts.columns.tolist() == ["ill", "well"]
     assert display.counts.loc["labs + notes"].tolist() == [4, 4]
     above, _, beside = display.axes_
-    assert [text.get_text() for text in above.get_legend().get_texts()] == ["ill", "well"]
+    assert [text.get_text() for text in display.legend_.get_texts()] == ["ill", "well"]
     bars = above.patches
     assert bars[0].get_y() == 0
     assert bars[4].get_y() == bars[0].get_height() == 4, "the second class stands on the first"
     assert sum(bar.get_width() for bar in beside.patches) == 13 + 5 + 15
     assert inside(display.figure_)
+
+
+def looks(patches):
+    return {(patch.get_facecolor(), patch.get_hatch()) for patch in patches}
+
+
+@pytest.mark.parametrize("n_classes", [3, 12, 32])
+@pytest.mark.parametrize("given", [None, "constrained", "none"])
+def test_many_classes_are_told_apart_and_all_named(n_classes, given):
+    X = Modalities({"labs": np.ones((64, 1)), "ecg": np.ones((64, 1))}, present=[[1, 1]] * 32 + [[1, 0]] * 32)
+    figure = None if given is None else plt.figure(figsize=(9, 4), layout=given)
+    display = MissingPatternDisplay.from_modalities(X, np.arange(64) % n_classes, figure=figure)
+    assert len(looks(display.axes_[0].patches)) == n_classes
+    assert len(looks(display.legend_.legend_handles)) == n_classes
+    assert inside(display.figure_)
+    legend = display.legend_.get_window_extent()
+    assert display.figure_.bbox.y0 <= legend.y0
+    assert legend.x1 <= display.figure_.bbox.x1
+    assert all(ax.get_tightbbox().x1 <= legend.x0 for ax in display.axes_)
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5, True])
+def test_a_wrong_number_of_patterns_is_named(X, n):
+    with pytest.raises(ValueError, match=rf"max_patterns is {n}; due is a whole number of 1 or more"):
+        MissingPatternDisplay.from_modalities(X, max_patterns=n)
 
 
 def test_rare_patterns_are_left_out_of_the_picture_alone(X):
@@ -217,6 +242,23 @@ def test_patterns_of_other_forms_and_in_a_given_figure(X):
 def test_y_must_fit(X):
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         MissingPatternDisplay.from_modalities(X, np.zeros(3))
+
+
+@pytest.mark.parametrize("gap", [None, np.nan, pd.NA])
+def test_y_must_be_known(X, gap):
+    with pytest.raises(ValueError, match=r"y is missing for 2 of 16 samples.*[Ll]eave"):
+        MissingPatternDisplay.from_modalities(X, ["well", gap] + ["ill"] * 13 + [gap])
+
+
+def test_y_must_be_classes(X):
+    with pytest.raises(ValueError, match=r"y has 16 values, with fractions; .*pandas\.cut"):
+        MissingPatternDisplay.from_modalities(X, np.linspace(0, 1, 16))
+    many = {"labs": np.ones((40, 1)), "ecg": np.ones((40, 1))}
+    with pytest.raises(ValueError, match=r"y has 40 classes; due are at most 32"):
+        MissingPatternDisplay.from_modalities(many, np.arange(40))
+    with pytest.raises(ValueError, match=r"y mixes \['int', 'str'\]; .*astype\(str\)"):
+        MissingPatternDisplay.from_modalities(X, np.array(["well", 1] * 8, dtype=object))
+    assert MissingPatternDisplay.from_modalities(X, np.repeat([0.0, 1.0], 8)).counts.shape == (4, 2)
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch, result, X):
