@@ -12,7 +12,7 @@ from sklearn.frozen import FrozenEstimator
 
 from skfusion import EarlyFusionTransformer, Modalities, MultimodalPretrainer
 from skfusion.inspection import EmbeddingDisplay
-from skfusion.inspection.plot.patterns import COLOURS
+from skfusion.inspection.plot._shared import COLOURS
 
 mpl.use("agg")
 N = 40

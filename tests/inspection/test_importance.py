@@ -204,5 +204,7 @@ def test_bars_are_the_values_with_pairs_below():
     green = display.bars_["left + right"].get_facecolor()
     assert green != display.bars_["shown + copy"].get_facecolor()
     assert len(display.plot(max_pairs=2).bars_) == 7
+    with pytest.raises(ValueError, match=r"max_pairs is -1; due is a whole number of 0 or more"):
+        display.plot(max_pairs=-1)
     single = modality_importance(Neighbours(), {"left": X["left"]}, y, method="ablation", cv=3)
     assert len(ModalityImportanceDisplay.from_result(single).axes_) == 1

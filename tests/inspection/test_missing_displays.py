@@ -1,5 +1,5 @@
 import sys
-from itertools import pairwise
+from itertools import combinations
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -10,7 +10,7 @@ from sklearn.utils import Bunch
 
 from skfusion import Modalities
 from skfusion.inspection import MissingModalityDisplay, MissingPatternDisplay
-from skfusion.inspection.plot.missing import apart
+from skfusion.inspection.plot.missing import thinned
 
 mpl.use("agg")
 
@@ -68,38 +68,59 @@ def test_the_axes_say_what_is_drawn(result):
 
 
 def test_the_axis_says_that_single_values_are_missing(result):
-    display = MissingModalityDisplay.from_result(Bunch(**{**result, "mechanism": "values", "at": "predict"}))
-    assert display.ax_.get_xlabel() == "values missing at predict"
+    result.mechanism, result.at = "values", "predict"
+    assert MissingModalityDisplay.from_result(result).ax_.get_xlabel() == "single values missing at predict"
 
 
-def test_lines_are_named_at_their_ends_without_overlap(result):
+def test_a_single_rate_is_a_whole_percentage(result):
+    result.table = result.table[result.table["rate"] == 0.3]
+    ax = MissingModalityDisplay.from_result(result).ax_
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["30%"]
+
+
+def test_ticks_that_would_overlap_are_left_out(result):
+    result.table["rate"] = [0.3, 1 / 3, 0.7] * 3
     display = MissingModalityDisplay.from_result(result)
-    names = sorted(display.ax_.texts, key=lambda text: text.xy[1])
-    assert [text.get_text() for text in names] == ["ecg alone", "early", "late"]
     display.figure_.canvas.draw()
-    boxes = [text.get_window_extent() for text in names]
-    assert all(below.y1 <= above.y0 for below, above in pairwise(boxes))
-    assert [text.get_color() for text in names] == [display.lines_[t.get_text()].get_color() for t in names]
+    assert [label.get_text() for label in display.ax_.get_xticklabels()] == ["30%", "70%"]
+    assert thinned([0, 0.3, 0.33, 0.48, 0.5], 0.1) == [0, 0.3, 0.5]
 
 
-@pytest.mark.parametrize(
-    ("heights", "due"),
-    [
-        ([0.1, 0.5, 0.9], [0.1, 0.5, 0.9]),
-        ([0.5, 0.5], [0.45, 0.55]),
-        ([0.4, 0.45, 0.8], [0.375, 0.475, 0.8]),
-        ([0.5, 0.5, 0.5, 0.62], [0.38, 0.48, 0.58, 0.68]),
-        ([], []),
-    ],
-)
-def test_names_move_as_little_as_keeps_them_apart(heights, due):
-    assert apart(heights, 0.1) == pytest.approx(due)
+def many_lines(n, failed=()):
+    names = [f"estimator number {i}" for i in range(n)]
+    means = [np.nan if i in failed else 0.9 - 0.02 * i for i in range(n)]
+    table = pd.DataFrame({"estimator": np.repeat(names, 2), "rate": [0, 0.5] * n, "mean": np.repeat(means, 2), "sd": 0})
+    return Bunch(table=table, best_single=None, scoring="roc_auc", at="predict", mechanism="mcar")
 
 
-def test_an_estimator_that_failed_is_left_blank(result):
+def test_lines_of_one_colour_differ_in_marker_and_dashes():
+    lines = MissingModalityDisplay.from_result(many_lines(24)).lines_.values()
+    for one, other in combinations(lines, 2):
+        if one.get_color() == other.get_color():
+            assert one.get_marker() != other.get_marker()
+            assert one.get_linestyle() != other.get_linestyle()
+
+
+def test_the_legend_is_in_the_order_of_the_ends(result):
+    result.table.loc[5, "mean"] = 0.71
+    legend = MissingModalityDisplay.from_result(result).legend_
+    assert [text.get_text() for text in legend.get_texts()] == ["early", "late", "ecg alone"]
+
+
+@pytest.mark.parametrize("n", [3, 10, 24])
+@pytest.mark.parametrize("given", [None, "constrained", "tight", "none"])
+def test_the_legend_stays_inside_the_figure_and_off_the_data(n, given):
+    ax = None if given is None else plt.subplots(1, 2, figsize=(16, 4), layout=given)[1][1]
+    display = MissingModalityDisplay.from_result(many_lines(n), ax=ax)
+    assert inside(display.figure_)
+    assert display.legend_.get_window_extent().x0 >= display.ax_.bbox.x1 - 1
+    assert display.ax_.bbox.width > 100
+
+
+def test_an_estimator_that_failed_is_named_last(result):
     result.table.loc[3:5, "mean"] = np.nan
-    display = MissingModalityDisplay.from_result(result)
-    assert [text.get_text() for text in display.ax_.texts] == ["ecg alone", "late"]
+    legend = MissingModalityDisplay.from_result(result).legend_
+    assert [text.get_text() for text in legend.get_texts()] == ["late", "ecg alone", "early (failed)"]
 
 
 def test_axes_and_artists_of_the_curve_can_be_given(result):
@@ -143,7 +164,7 @@ def test_patterns_are_counted_most_frequent_first(X):
     assert [text.get_text() for text in beside.texts] == ["81%", "31%", "94%"]
     assert [text.get_text() for text in above.texts] == ["8", "5", "2", "1"]
     assert [label.get_text() for label in dots.get_yticklabels()] == ["labs", "ecg", "notes"]
-    assert above.get_legend() is None
+    assert display.legend_ is None
     assert inside(display.figure_)
 
 
@@ -164,12 +185,37 @@ def test_bars_are_split_by_class(X):
     assert display.counts.columns.tolist() == ["ill", "well"]
     assert display.counts.loc["labs + notes"].tolist() == [4, 4]
     above, _, beside = display.axes_
-    assert [text.get_text() for text in above.get_legend().get_texts()] == ["ill", "well"]
+    assert [text.get_text() for text in display.legend_.get_texts()] == ["ill", "well"]
     bars = above.patches
     assert bars[0].get_y() == 0
     assert bars[4].get_y() == bars[0].get_height() == 4, "the second class stands on the first"
     assert sum(bar.get_width() for bar in beside.patches) == 13 + 5 + 15
     assert inside(display.figure_)
+
+
+def looks(patches):
+    return {(patch.get_facecolor(), patch.get_hatch()) for patch in patches}
+
+
+@pytest.mark.parametrize("n_classes", [3, 12, 32])
+@pytest.mark.parametrize("given", [None, "constrained", "none"])
+def test_many_classes_are_told_apart_and_all_named(n_classes, given):
+    X = Modalities({"labs": np.ones((64, 1)), "ecg": np.ones((64, 1))}, present=[[1, 1]] * 32 + [[1, 0]] * 32)
+    figure = None if given is None else plt.figure(figsize=(9, 4), layout=given)
+    display = MissingPatternDisplay.from_modalities(X, np.arange(64) % n_classes, figure=figure)
+    assert len(looks(display.axes_[0].patches)) == n_classes
+    assert len(looks(display.legend_.legend_handles)) == n_classes
+    assert inside(display.figure_)
+    legend = display.legend_.get_window_extent()
+    assert display.figure_.bbox.y0 <= legend.y0
+    assert legend.x1 <= display.figure_.bbox.x1
+    assert all(ax.get_tightbbox().x1 <= legend.x0 for ax in display.axes_)
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5, True])
+def test_a_wrong_number_of_patterns_is_named(X, n):
+    with pytest.raises(ValueError, match=rf"max_patterns is {n}; due is a whole number of 1 or more"):
+        MissingPatternDisplay.from_modalities(X, max_patterns=n)
 
 
 def test_rare_patterns_are_left_out_of_the_picture_alone(X):
@@ -196,6 +242,23 @@ def test_patterns_of_other_forms_and_in_a_given_figure(X):
 def test_y_must_fit(X):
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         MissingPatternDisplay.from_modalities(X, np.zeros(3))
+
+
+@pytest.mark.parametrize("gap", [None, np.nan, pd.NA])
+def test_y_must_be_known(X, gap):
+    with pytest.raises(ValueError, match=r"y is missing for 2 of 16 samples.*[Ll]eave"):
+        MissingPatternDisplay.from_modalities(X, ["well", gap] + ["ill"] * 13 + [gap])
+
+
+def test_y_must_be_classes(X):
+    with pytest.raises(ValueError, match=r"y has 16 values, with fractions; .*pandas\.cut"):
+        MissingPatternDisplay.from_modalities(X, np.linspace(0, 1, 16))
+    many = {"labs": np.ones((40, 1)), "ecg": np.ones((40, 1))}
+    with pytest.raises(ValueError, match=r"y has 40 classes; due are at most 32"):
+        MissingPatternDisplay.from_modalities(many, np.arange(40))
+    with pytest.raises(ValueError, match=r"y mixes \['int', 'str'\]; .*astype\(str\)"):
+        MissingPatternDisplay.from_modalities(X, np.array(["well", 1] * 8, dtype=object))
+    assert MissingPatternDisplay.from_modalities(X, np.repeat([0.0, 1.0], 8)).counts.shape == (4, 2)
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch, result, X):

@@ -7,6 +7,7 @@ import pandas as pd
 
 from skfusion._compat import optional
 from skfusion.inspection.comparison import compare_fusions
+from skfusion.inspection.plot._shared import METRICS
 
 # Okabe and Ito's colours, told apart by colour-blind people and in grey; the markers differ as well.
 _STYLES = {
@@ -14,7 +15,6 @@ _STYLES = {
     "fusion": {"color": "#0072B2", "marker": "D"},
 }
 _LABELS = {"fusion": "fusion", "single": "single modality"}
-METRICS = {"r2": "R²", "roc_auc": "ROC AUC"}
 _BELOW = 0.24  # how far below its row the dots lie, so that the bar does not hide them
 
 

@@ -12,7 +12,7 @@ from sklearn.utils import check_array, check_consistent_length
 
 from skfusion._base import FusionEstimator
 from skfusion._compat import optional
-from skfusion.inspection.plot.patterns import COLOURS
+from skfusion.inspection.plot._shared import COLOURS
 from skfusion.modalities import align, check_modalities
 
 _MANY = 20

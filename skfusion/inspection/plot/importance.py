@@ -7,7 +7,7 @@ import pandas as pd
 
 from skfusion._compat import optional
 from skfusion.inspection.importance import modality_importance
-from skfusion.inspection.plot.comparison import METRICS
+from skfusion.inspection.plot._shared import METRICS, check_whole
 
 _BAR, _SYNERGY, _REDUNDANCY = "#0072B2", "#009E73", "#D55E00"
 _WHAT = {
@@ -136,8 +136,14 @@ class ModalityImportanceDisplay:
         -------
         ModalityImportanceDisplay
             Itself.
+
+        Raises
+        ------
+        ValueError
+            Where `max_pairs` is no whole number of 0 or more.
         """
         plt = optional("matplotlib.pyplot")
+        check_whole("max_pairs", max_pairs, least=0)
         rows = self.table.sort_values("importance", ascending=False, kind="stable")
         strength = self.interactions["interaction"].abs().sort_values(ascending=False, kind="stable")
         pairs = self.interactions.loc[strength.index[:max_pairs]]

@@ -6,21 +6,22 @@ import numpy as np
 import pandas as pd
 
 from skfusion._compat import optional
-from skfusion.inspection.plot.comparison import METRICS
+from skfusion.inspection.plot._shared import METRICS, legend_of_height
 
-# Okabe and Ito's colours, told apart by colour-blind people; the markers differ as well.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "0.25")
-_MARKERS = "oDs^vPX"
+# Okabe and Ito's colours, told apart by colour-blind people, less yellow.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "black")
+_MARKERS = "oDs^vPX<>"
+_DASHES = ("-", "--", ":", "-.")
 _ALONE: dict[str, Any] = {"color": "0.45", "marker": "o", "linestyle": (0, (4, 3))}
-_GAP = 0.055  # between two names, as a part of the height
 _WHERE = {"predict": "at predict", "fit": "at fit", "both": "at fit and at predict"}
 
 
 class MissingModalityDisplay:
-    """Mean score over the share of modalities, or values, that are missing, one line an estimator, named at its end.
+    """Mean score over the share of modalities that are missing, or of single values: one line an estimator.
 
     A band is one standard deviation of the fold scores around the mean. The best single modality, where it was asked
-    for, is grey and dashed.
+    for, is grey and dashed. The legend on the right has the names in the order in which lines end; those without any
+    score come last, as failed.
 
     Make one with `from_result`.
 
@@ -39,6 +40,8 @@ class MissingModalityDisplay:
         The line of each estimator.
     bands_ : dict of str to FillBetweenPolyCollection
         The band of each estimator.
+    legend_ : matplotlib Legend
+        The names.
 
     Examples
     --------
@@ -89,8 +92,8 @@ class MissingModalityDisplay:
         MissingModalityDisplay
             With `ax_` and `figure_`.
         """
-        keys = ("table", "best_single", "scoring", "at", "mechanism")
-        return cls(**{key: result[key] for key in keys}).plot(ax, **options)
+        parts = ("table", "best_single", "scoring", "at", "mechanism")
+        return cls(**{key: result[key] for key in parts}).plot(ax, **options)
 
     def plot(
         self, ax: Any = None, *, line_kw: dict[str, Any] | None = None, band_kw: dict[str, Any] | None = None
@@ -110,12 +113,13 @@ class MissingModalityDisplay:
             Itself.
         """
         plt = optional("matplotlib.pyplot")
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
+        own = ax is None
+        if own:
+            _, ax = plt.subplots(figsize=(5.2, 4), layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
         self.lines_, self.bands_ = {}, {}
         for i, (name, rows) in enumerate(self.table.groupby("estimator", sort=False)):
-            style: dict[str, Any] = {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
+            style = _style(i)
             if self.best_single is not None and name == f"{self.best_single} alone":
                 style = _ALONE
             low, high = rows["mean"] - rows["sd"], rows["mean"] + rows["sd"]
@@ -123,54 +127,61 @@ class MissingModalityDisplay:
             self.bands_[name] = ax.fill_between(rows["rate"], low, high, **band)
             line = {"linewidth": 2, "markersize": 7, "markeredgecolor": "white", "zorder": 3, **style}
             (self.lines_[name],) = ax.plot(rows["rate"], rows["mean"], **{**line, **(line_kw or {})})
-        self._name_axes()
-        self._name_lines()
+        self._name_axes(self._name_lines(own))
         return self
 
-    def _name_axes(self) -> None:
+    def _name_axes(self, width: float) -> None:
         ax = self.ax_
-        formatter = optional("matplotlib.ticker").PercentFormatter(1, decimals=None)
-        ax.set_xticks(sorted(self.table["rate"].unique()))
-        ax.xaxis.set_major_formatter(formatter)
+        rates = sorted(self.table["rate"].unique())
+        ax.set_xticks(rates, _percents(rates))
+        widest = max(label.get_window_extent().width for label in ax.get_xticklabels())
+        shown = thinned(rates, 1.15 * widest * np.ptp(ax.get_xlim()) / width)
+        ax.set_xticks(shown, _percents(shown))
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(axis="y", color="0.92")
         ax.set_axisbelow(True)
         name = self.scoring if isinstance(self.scoring, str) else getattr(self.scoring, "__name__", "score")
         ax.set_ylabel(METRICS.get(name, name.replace("_", " ")))
-        what = "values" if self.mechanism == "values" else "modalities"
+        what = "single values" if self.mechanism == "values" else "modalities"
         ax.set_xlabel(f"{what} missing {_WHERE[self.at]}")
 
-    def _name_lines(self) -> None:
-        """Write each name beside the end of its line, and move apart what would overlap."""
-        low, high = self.ax_.get_ylim()
-        last = {name: line.get_ydata()[-1] for name, line in self.lines_.items()}
-        names = sorted((name for name in last if np.isfinite(last[name])), key=lambda name: last[name])
-        heights = apart([(last[name] - low) / (high - low) for name in names], _GAP)
-        for name, height in zip(names, heights):
-            self.ax_.annotate(
-                name,
-                xy=(1, height),
-                xycoords="axes fraction",
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                color=self.lines_[name].get_color(),
-            )
+    def _name_lines(self, own: bool) -> float:
+        """Put the legend on the right, and return the pixels that it leaves to the width of the Axes.
+
+        A figure of our own grows by it; in one that was given, the Axes shrink.
+        """
+        ax, figure = self.ax_, self.figure_
+        ends: Any = self.table.dropna(subset="mean").groupby("estimator")["mean"].last()
+        names = sorted(self.lines_, key=lambda name: -ends.get(name, -np.inf))
+        labels = [str(name) + " (failed)" * (name not in ends) for name in names]
+        where = {"loc": "upper left", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "handlelength": 3.6}
+        lines = [self.lines_[name] for name in names]
+        self.legend_ = legend_of_height(ax, lines, labels, ax.bbox.height, **where)
+        room, width = ax.bbox.width, self.legend_.get_window_extent().width
+        if own:
+            figure.set_figwidth(figure.get_figwidth() + width / figure.dpi)
+            return room
+        room = max(room - width, room / 3)  # lines keep some, however long the names
+        if figure.get_layout_engine() is None:
+            left, bottom, _, height = ax.get_position().bounds
+            ax.set_position((left, bottom, room / figure.bbox.width, height))
+        return room
 
 
-def apart(heights: list[float], gap: float) -> list[float]:
-    """Move sorted `heights` as little as keeps each `gap` above the one below.
-
-    What touches forms a block, which lies around the mean of where its members would be.
-    """
-    blocks: list[list[float]] = []
-    for height in heights:
-        blocks.append([height])
-        while len(blocks) > 1 and _base(blocks[-1], gap) - _base(blocks[-2], gap) < gap * len(blocks[-2]):
-            blocks[-2:] = [blocks[-2] + blocks[-1]]
-    return [_base(block, gap) + gap * i for block in blocks for i in range(len(block))]
+def _style(i: int) -> dict[str, Any]:
+    """Return colour, marker and dashes of the line `i`; those of a colour differ in both others."""
+    dashes = _DASHES[i // len(_COLOURS) % len(_DASHES)]
+    return {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], "linestyle": dashes}
 
 
-def _base(block: list[float], gap: float) -> float:
-    """Return the lowest height of a block whose members lie `gap` apart."""
-    return float(np.mean(block)) - gap * (len(block) - 1) / 2
+def _percents(rates: list[float]) -> list[str]:
+    return [f"{100 * rate:.3g}%" for rate in rates]
+
+
+def thinned(rates: list[float], gap: float) -> list[float]:
+    """Return those of sorted `rates` that lie `gap` apart, with the first and the last."""
+    kept = [rates[0]]
+    for rate in rates[1:-1]:
+        if rate - kept[-1] >= gap and rates[-1] - rate >= gap:
+            kept.append(rate)
+    return kept if len(rates) == 1 else [*kept, rates[-1]]

@@ -1,6 +1,5 @@
 """A picture of the features that multi-block PLS has chosen."""
 
-import numbers
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion._compat import optional
+from skfusion.inspection.plot._shared import check_whole, is_whole
 from skfusion.multiblock import MultiBlockPLS, MultiBlockPLSRegressor
 
 _UP, _DOWN = "#0072B2", "#D55E00"
@@ -138,10 +138,9 @@ class MultiBlockDisplay:
         """
         plt = optional("matplotlib.pyplot")
         n_components = min(table.shape[1] for table in self.tables.values())
-        if not _is_whole(self.component) or self.component not in range(n_components):
+        if not is_whole(self.component) or self.component not in range(n_components):
             raise ValueError(f"component is {self.component!r}; due is one of 0 to {n_components - 1}.")
-        if not _is_whole(max_features) or max_features < 1:
-            raise ValueError(f"max_features is {max_features!r}; due is a whole number of 1 or more.")
+        check_whole("max_features", max_features)
         columns = {name: _largest(table[self.component], max_features) for name, table in self.tables.items()}
         n_rows = max(map(len, columns.values()))
         if figure is None:
@@ -163,10 +162,6 @@ class MultiBlockDisplay:
             ax.set_axisbelow(True)
         figure.supxlabel(f"{self.kind.rstrip('s')} in component {self.component}", fontsize="medium")
         return self
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _largest(column: pd.Series, n: int) -> pd.Series:

@@ -8,10 +8,12 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 from skfusion._compat import optional
 from skfusion.inspection.missing import patterns_of
+from skfusion.inspection.plot._shared import COLOURS, check_whole, legend_of_height
 from skfusion.modalities import align
 from skfusion.modalities.ampute import as_modalities
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "0.35")
+_HATCHES = ("", "//////", "......", "xxxxxx")  # tell classes of one colour apart
+_MANY = len(COLOURS) * len(_HATCHES)
 _DOT, _NO_DOT, _STRIPE = "0.15", "0.85", "0.965"
 _CELL = 0.34  # inches a pattern, and a modality
 
@@ -38,6 +40,8 @@ class MissingPatternDisplay:
         The bars of the patterns, the dots, the bars of the modalities.
     figure_ : matplotlib Figure
         The figure of them.
+    legend_ : matplotlib Legend
+        What explains the classes; None where there are none.
 
     References
     ----------
@@ -77,7 +81,7 @@ class MissingPatternDisplay:
         X : dict, Modalities, DataFrame with two-level columns, AnnData or MuData
             The samples. With `modalities` as in an estimator, a table or an AnnData is split the same way.
         y : array-like of shape (n_samples,), default=None
-            Classes, by which bars are split.
+            Classes, by which bars are split: at most 32.
         modalities : dict or list, default=None
             How `X` is split, or which modalities to take.
         figure : matplotlib Figure or SubFigure, default=None
@@ -89,6 +93,11 @@ class MissingPatternDisplay:
         -------
         MissingPatternDisplay
             With `axes_` and `figure_`.
+
+        Raises
+        ------
+        ValueError
+            Where `y` is of another length or order than `X`, lacks a value, or holds amounts instead of classes.
         """
         optional("matplotlib.pyplot")
         X = as_modalities(X, modalities)
@@ -96,7 +105,7 @@ class MissingPatternDisplay:
             classes, codes = np.array(["samples"]), np.zeros(len(X), dtype=np.intp)
         else:
             align.check_same_order("y", X.sample_ids, y)
-            classes, codes = np.unique(column_or_1d(y), return_inverse=True)
+            classes, codes = _classes(y)
             check_consistent_length(X, codes)
         rows = patterns_of(X.present, X.names)
         index = pd.Index(rows, name="pattern", dtype=object)
@@ -126,12 +135,19 @@ class MissingPatternDisplay:
         -------
         MissingPatternDisplay
             Itself.
+
+        Raises
+        ------
+        ValueError
+            Where `max_patterns` is no whole number of 1 or more.
         """
         plt = optional("matplotlib.pyplot")
+        check_whole("max_patterns", max_patterns)
         shown, counts = self.patterns.iloc[:max_patterns], self.counts.iloc[:max_patterns]
         n_patterns, n_modalities = shown.shape
         wide, high = _CELL * max(n_patterns, 4), _CELL * n_modalities
-        if figure is None:
+        own = figure is None
+        if own:
             figure = plt.figure(figsize=(wide + 3.4, high + 2.6), layout="constrained")
         grid = figure.add_gridspec(2, 2, width_ratios=(wide, 1.6), height_ratios=(1.8, high))
         dots = figure.add_subplot(grid[1, 0])
@@ -142,6 +158,7 @@ class MissingPatternDisplay:
         _stack(above.bar, counts.to_numpy(), list(counts.columns), "bottom", bar_kw)
         by_modality = self.patterns.to_numpy(dtype=int).T @ self.counts.to_numpy()  # (M, n_classes)
         _stack(beside.barh, by_modality, list(counts.columns), "left", bar_kw)
+        self._explain(grid, own)
         self._name(above, beside, len(self.patterns) - n_patterns, by_modality.sum(axis=1))
         return self
 
@@ -177,9 +194,21 @@ class MissingPatternDisplay:
         beside.set_xlabel("samples")
         if n_more:
             above.set_title(f"and {n_more} rarer patterns", fontsize="small", loc="right")
-        if list(self.counts.columns) != ["samples"]:
-            legend = above.legend(bbox_to_anchor=(1.02, 1), loc="upper left", frameon=False, fontsize="small")
-            legend.set_in_layout(False)  # the corner is free; in the layout, it would push the columns apart
+
+    def _explain(self, grid: Any, own: bool) -> None:
+        """Put a legend of the classes on the right, beyond all bars."""
+        self.legend_ = None
+        if list(self.counts.columns) == ["samples"]:
+            return
+        figure = self.figure_
+        bars, labels = self.axes_[0].get_legend_handles_labels()
+        height = 0.95 * figure.bbox.height
+        self.legend_ = legend_of_height(figure, bars, labels, height, loc="outside right upper")
+        width = self.legend_.get_window_extent().width
+        if own:
+            figure.set_figwidth(figure.get_figwidth() + width / figure.dpi)
+        elif figure.get_layout_engine() is None:
+            grid.update(right=0.95 - width / figure.bbox.width)
 
 
 _BESIDE = {"textcoords": "offset points", "fontsize": "small"}
@@ -189,5 +218,30 @@ def _stack(bar: Any, counts: Any, names: list[Any], base: str, bar_kw: dict[str,
     """Draw a bar for each row of `counts` (n_bars, n_classes), classes end to end."""
     ends = counts.cumsum(axis=1)
     for k, name in enumerate(names):
-        style = {"color": COLOURS[k % len(COLOURS)], "label": str(name), **(bar_kw or {})}
+        look = {"color": COLOURS[k % len(COLOURS)], "hatch": _HATCHES[k // len(COLOURS) % len(_HATCHES)]}
+        style = {**look, "edgecolor": "black", "linewidth": 0, "label": str(name), **(bar_kw or {})}
         bar(np.arange(len(counts)), counts[:, k], 0.62, **{base: ends[:, k] - counts[:, k]}, **style)
+
+
+def _classes(y: Any) -> tuple[Any, Any]:
+    """Return the classes, and that of each sample as a position among them (n_samples,)."""
+    unknown = pd.isna(np.asarray(y, dtype=object))
+    if unknown.any():
+        raise ValueError(
+            f"y is missing for {int(unknown.sum())} of {len(unknown)} samples; due is a class for each. Leave these "
+            "samples out, or give them a class of their own, such as 'unknown'."
+        )
+    y = column_or_1d(y)
+    try:
+        classes, codes = np.unique(y, return_inverse=True)
+    except TypeError:
+        kinds = sorted({type(each).__name__ for each in y})
+        raise ValueError(f"y mixes {kinds}; due are classes of one type. Convert it, as by y.astype(str).") from None
+    amounts = classes.dtype.kind == "f" and (classes % 1 != 0).any()
+    if amounts or len(classes) > _MANY:
+        kind = "values, with fractions" if amounts else "classes"
+        raise ValueError(
+            f"y has {len(classes)} {kind}; due are at most {_MANY} classes. Leave y out, or make classes of it, as by "
+            "pandas.cut."
+        )
+    return classes, codes
