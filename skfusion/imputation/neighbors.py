@@ -1,6 +1,7 @@
 """Filling from the nearest training samples."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import gen_batches
 
 from skfusion._coins import flip_coins
 from skfusion._compat import integer, options
@@ -18,6 +20,11 @@ from skfusion.modalities import Modalities
 from skfusion.modalities.kinds import take
 from skfusion.modalities.patterns import by_pattern
 from skfusion.preprocessing import MeanFill, to_dense
+
+_LEAST_IN_A_GROUP = 128
+"""Donors of a pattern, on average, from which on a search for each pattern is the faster way."""
+_DISTANCES = 1 << 22
+"""How many are held at a time."""
 
 
 class Neighbors(Strategy):
@@ -37,8 +44,9 @@ class Neighbors(Strategy):
 
     Notes
     -----
-    Samples are compared a pair of patterns at a time, so that each comparison is an ordinary nearest-neighbour search;
-    no matrix of all distances is held.
+    Samples are compared a pair of patterns at a time, so that each comparison is an ordinary nearest-neighbour search,
+    or, where patterns are many for the samples that there are, with all donors at once; no matrix of all distances is
+    held.
 
     Examples
     --------
@@ -160,23 +168,56 @@ class Neighbors(Strategy):
         k = min(n_neighbors, len(donors))
         queries = self._scaled(X)
         nearest, known = np.zeros((len(X), k), dtype=np.intp), np.zeros((len(X), k), dtype=bool)
+        there = self.X_.present[np.ix_(donors, columns)]
+        tables = {other: self.scaled_[other][donors] for other in others}
+        search = _by_group if len(by_pattern(there)) * _LEAST_IN_A_GROUP <= len(donors) else _at_once
         for given, rows in by_pattern(X.present[:, columns]):
             distance, position = np.full((len(rows), k), np.inf), np.zeros((len(rows), k), dtype=np.intp)
-            for has, group in by_pattern(self.X_.present[np.ix_(donors, columns)] & np.array(given, dtype=bool)):
-                shared = [other for other, both in zip(others, has) if both]
-                if not shared:
-                    continue
-                search = NearestNeighbors(algorithm="brute", metric="sqeuclidean")
-                search.fit(np.hstack([self.scaled_[other][donors[group]] for other in shared]))
-                query = np.hstack([queries[other][rows] for other in shared])
-                near, found = search.kneighbors(query, min(k, len(group)))
-                # The groups are few: each leaves the k nearest so far.
-                distance = np.hstack([distance, near / query.shape[1]])
-                position = np.hstack([position, group[found]])
-                order = np.argsort(distance, axis=1, kind="stable")[:, :k]
-                distance, position = (np.take_along_axis(part, order, axis=1) for part in (distance, position))
+            sides = [
+                (queries[other][rows], tables[other], has)
+                for other, has, is_known in zip(others, there.T, given)
+                if is_known
+            ]
+            if sides:
+                for near, found in search(sides, k):
+                    # Each leaves the k nearest so far.
+                    distance, position = np.hstack([distance, near]), np.hstack([position, found])
+                    order = np.argsort(distance, axis=1, kind="stable")[:, :k]
+                    distance, position = (np.take_along_axis(part, order, axis=1) for part in (distance, position))
             nearest[rows], known[rows] = position, np.isfinite(distance)
         return nearest, known
+
+
+Side = tuple[Any, Any, Any]
+"""A modality that the queries have: their table (n, d), that of the donors (n_donors, d), and which of these have it."""
+
+
+def _by_group(sides: list[Side], k: int) -> Iterator[tuple[Any, Any]]:
+    """Yield the nearest donors of each pattern and how far they are, (n, at most k)."""
+    for has, group in by_pattern(np.column_stack([there for *_, there in sides])):
+        shared = [side for side, both in zip(sides, has) if both]
+        if shared:
+            search = NearestNeighbors(algorithm="brute", metric="sqeuclidean")
+            search.fit(np.hstack([donors[group] for _, donors, _ in shared]))
+            query = np.hstack([own for own, *_ in shared])
+            near, found = search.kneighbors(query, min(k, len(group)))
+            yield near / query.shape[1], group[found]
+
+
+def _at_once(sides: list[Side], k: int) -> Iterator[tuple[Any, Any]]:
+    """Yield how far the nearest of all donors are, and which these are, some samples at a time, (n, k)."""
+    own, donors = (np.hstack([side[i] for side in sides]).astype(np.float64) for i in (0, 1))
+    has = np.column_stack([there for *_, there in sides]).astype(np.float64)  # (n_donors, M)
+    n_shared = has @ [table.shape[1] for table, *_ in sides]
+    lengths = np.column_stack([np.square(table, dtype=np.float64).sum(axis=1) for table, *_ in sides])  # (n, M)
+    near, found = np.full((len(own), k), np.inf), np.zeros((len(own), k), dtype=np.intp)
+    for rows in gen_batches(len(own), max(_DISTANCES // len(donors), 1)):
+        # Zeros stand for what a donor lacks, so that no difference is counted where a sample's own length is not.
+        distance = lengths[rows] @ has.T + np.square(donors).sum(axis=1) - 2 * own[rows] @ donors.T
+        distance = np.divide(distance, n_shared, out=np.full_like(distance, np.inf), where=n_shared > 0)
+        found[rows] = np.argpartition(distance, k - 1, axis=1)[:, :k]
+        near[rows] = np.maximum(np.take_along_axis(distance, found[rows], axis=1), 0)
+    yield near, found
 
 
 def _shares(known: Any) -> Any:

@@ -7,7 +7,7 @@ from _data import complete, with_gaps
 from scipy import sparse
 
 from skfusion import ModalityImputer
-from skfusion.imputation import Neighbors
+from skfusion.imputation import Neighbors, neighbors
 from skfusion.preprocessing import to_dense
 
 
@@ -52,6 +52,18 @@ def test_what_one_sample_lacks_is_drawn_from_one_donor():
     b, c = ([row_of(X[name], row) for row in drawn[name]] for name in "bc")
     assert b == c
     assert len(set(b)) > 1
+
+
+def test_a_search_a_pattern_finds_whom_a_search_among_all_finds(monkeypatch):
+    X, new = with_gaps(complete(300)), with_gaps(complete(100, seed=1), share=0.5)
+    found = []
+    for least, at_a_time in ((1, 10**6), (10**6, 10**6), (10**6, 700)):
+        monkeypatch.setattr(neighbors, "_LEAST_IN_A_GROUP", least)
+        monkeypatch.setattr(neighbors, "_DISTANCES", at_a_time)
+        found.append(ModalityImputer(Neighbors(7)).fit(X).transform(new))
+    for name in X:
+        np.testing.assert_allclose(found[1][name], found[0][name], rtol=1e-12)
+        np.testing.assert_array_equal(found[2][name], found[1][name])
 
 
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
