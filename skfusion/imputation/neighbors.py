@@ -189,7 +189,7 @@ class Neighbors(Strategy):
 
 
 Side = tuple[Any, Any, Any]
-"""A modality that the queries have: their table (n, d), that of the donors (n_donors, d), and which of these have it."""
+"""A modality that the queries have: their table (n, d), the donors' (n_donors, d), and which of these have it."""
 
 
 def _by_group(sides: list[Side], k: int) -> Iterator[tuple[Any, Any]]:
