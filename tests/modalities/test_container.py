@@ -2,6 +2,9 @@ import copy
 import pickle
 import subprocess
 import sys
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
 
 import joblib
 import numpy as np
@@ -123,6 +126,8 @@ def test_a_numeric_frame_is_its_array_without_a_copy():
         ({"a": np.array([1, pd.NA, 3], dtype=object)}, "float64", [[1], [nan], [3]]),
         ({"a": np.array([True, None, False], dtype=object)}, "float64", [[1], [nan], [0]]),
         ({"a": np.array([None] * 3, dtype=object)}, "float64", [[nan], [nan], [nan]]),
+        ({"a": [Decimal("1.5"), None, Decimal("NaN")]}, "float64", [[1.5], [nan], [nan]]),
+        ({"a": np.array([True, 2, Fraction(1, 2)], dtype=object)}, "float64", [[1], [2], [0.5]]),
         ({"a": pd.arrays.SparseArray([nan, 1.0, nan]), "b": [1, 2, 3]}, "float64", [[nan, 1], [1, 2], [nan, 3]]),
         ({"a": pd.arrays.SparseArray([nan, 1.0, nan])}, "float64", [[nan], [1], [nan]]),
     ],
@@ -136,6 +141,48 @@ def test_frames_of_numbers_become_arrays_of_numbers(columns, dtype, due):
     np.testing.assert_array_equal(X["a"], np.array(due, dtype=dtype))
     np.testing.assert_array_equal(X.present[:, 0], ~np.isnan(np.array(due, dtype=float)).all(axis=1))
     pd.testing.assert_frame_equal(frame, before)
+
+
+@pytest.mark.parametrize("beside", [{}, {"ward": list("aba")}])
+@pytest.mark.parametrize(
+    ("cells", "pieces"),
+    [
+        ([1, "x", None], ["int (1), str ('x')", "to_numeric", "astype('string')"]),
+        ([nan, "x", 1.5], ["str ('x'), float (1.5)", "to_numeric", "astype('string')"]),
+        ([True, "x", "y"], ["bool (True), str ('x')"]),
+        ([np.inf, "x", "y"], ["float (inf), str ('x')"]),
+        (pd.Categorical([1, "x", None]), ["int (1), str ('x')"]),
+        ([[1], [2, 3], None], ["list ([1])", "one number or string a cell", "tolist()"]),
+        ([(1, 2), (3, 4), None], ["tuple ((1, 2))", "one number or string a cell"]),
+        (pd.Categorical([(1, 2), (3, 4), (1, 2)]), ["tuple ((1, 2))", "one number or string a cell"]),
+        ([{"u": 1}, {}, None], ["dict ({'u': 1})"]),
+        ([np.ones(2), None, "x"], ["ndarray (array([1., 1.])), str ('x')", "one number or string a cell"]),
+        ([date(2020, 1, 1), None, date(2021, 1, 1)], ["date (datetime.date(2020, 1, 1))", "to_datetime", ".dt.days"]),
+    ],
+)
+def test_cells_that_are_neither_numbers_nor_strings_raise(cells, pieces, beside):
+    frame = pd.DataFrame({"k": cells, **beside})
+    with says(ValueError, "modality 'd' holds cells of type", "in the column 'k'", *pieces):
+        Modalities({"d": frame})
+
+
+def test_declared_categories_may_be_anything_of_one_type():
+    days = [date(2020, 1, 1), date(2020, 1, 2)]
+    for column in (pd.cut([1, 2, 3], 2), pd.Categorical(days), pd.Categorical(["a", np.str_("b")])):
+        assert Modalities({"d": pd.DataFrame({"k": column})}).kind("d") == "table"
+
+
+def test_a_series_of_decimals_is_one_feature():
+    X = Modalities({"a": pd.Series([Decimal("1.5"), None], index=["p", "q"])})
+    np.testing.assert_array_equal(X["a"], [[1.5], [nan]])
+    assert X.sample_ids.tolist() == ["p", "q"]
+
+
+def test_booleans_of_a_joined_table_are_numbers():
+    frame = pd.DataFrame({"ward": ["a", "b"], "on": [True, False]}, index=["p", "q"])
+    X = Modalities.from_frames({"d": frame, "x": pd.DataFrame({"v": [1.0]}, index=["r"])}, join="outer")
+    np.testing.assert_array_equal(X["d"]["on"], [1, 0, nan])
+    assert X["d"]["on"].dtype == np.float64
 
 
 def test_sparse_frames_become_csr():
