@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin, TransformerMixin
-from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -335,11 +335,9 @@ def table_preprocessor(
     if kind in ("image", "volume"):
         return make_pipeline(Flatten(), *scaler, MeanFill())
     if kind == "table":
-        numbers = make_column_selector(dtype_include="number")
-        categories = make_column_selector(dtype_exclude="number")
         return make_column_transformer(
-            (make_pipeline(_ToFloat(), *scaler, MeanFill()), numbers),
-            (OneHotEncoder(handle_unknown="ignore"), categories),
+            (make_pipeline(_ToFloat(), *scaler, MeanFill()), _numbers),
+            (make_pipeline(_ToObjects(), OneHotEncoder(handle_unknown="ignore")), _categories),
             sparse_threshold=0 if project else 0.3,
             verbose_feature_names_out=False,
         )
@@ -368,8 +366,8 @@ def column_groups(preprocessor: Any) -> list[int] | None:
         return None
     widths: list[int] = []
     for _, part, columns in preprocessor.transformers_:
-        if isinstance(part, OneHotEncoder) and len(columns):
-            widths += [len(levels) for levels in part.categories_]
+        if isinstance(part, Pipeline) and isinstance(part[-1], OneHotEncoder) and len(columns):
+            widths += [len(levels) for levels in part[-1].categories_]
         else:
             widths += [1] * len(columns)
     return np.repeat(np.arange(len(widths)), widths).tolist()
@@ -493,6 +491,16 @@ class Prepared:
         return self.preprocessor.apply(self.values.read(rows), self.present[rows])
 
 
+def _numbers(frame: pd.DataFrame) -> list[int]:
+    """Return the positions of the columns of numbers, booleans among them, as in a DataFrame of nothing else."""
+    return [i for i, dtype in enumerate(frame.dtypes) if pd.api.types.is_numeric_dtype(dtype)]
+
+
+def _categories(frame: pd.DataFrame) -> list[int]:
+    """Return the positions of all other columns."""
+    return [i for i, dtype in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(dtype)]
+
+
 class _ToFloat(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Numeric columns of a DataFrame, nullable ones included, to a float array."""
 
@@ -502,6 +510,21 @@ class _ToFloat(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> Any:
         return X.to_numpy(dtype=np.float64, na_value=np.nan)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+class _ToObjects(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Category columns of a DataFrame to an array of objects, NaN where one is missing: pd.NA cannot be sorted."""
+
+    def fit(self, X: Any, y: Any = None) -> "_ToObjects":
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X: Any) -> Any:
+        X = X.astype(object)
+        return X.where(X.notna(), np.nan).to_numpy()
 
     def __sklearn_is_fitted__(self) -> bool:
         return True

@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.decomposition import PCA
@@ -145,6 +146,28 @@ def test_a_base_with_one_column_a_pair_of_classes_is_refused():
     X = {"a": rng.normal(size=(80, 2)) + y[:, None]}
     with pytest.raises(ValueError, match="decision_function of the estimator 'svc' of modality 'a' gives 6 columns"):
         LateFusionStacker(SVC(decision_function_shape="ovo")).fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:single values are missing:UserWarning")
+@pytest.mark.parametrize("fusion", ["early", "joint", "late"])
+@pytest.mark.parametrize("at_fit", [True, False])
+def test_tables_with_nullable_dtypes_are_learnt_from(pair, fusion, at_fit):
+    X, y = pair
+    labels = np.where(y, "high", "low").astype(object)
+    table = {"s": labels, "c": pd.Categorical(labels), "i": y, "b": y == 1, "f": y / 2, "u": "same"}
+    whole = pd.DataFrame({k: pd.Series(v, dtype=object if k != "c" else None) for k, v in table.items()})
+    holed = whole.copy()
+    for position in range(5):
+        holed.iloc[position::6, position] = None
+    whole, holed = whole.convert_dtypes(), holed.convert_dtypes()
+    assert {str(t) for t in holed.dtypes} == {"string", "category", "Int64", "boolean", "Float64"}
+    data = {"d": holed if at_fit else whole, "a": X["a"] * 0}
+    late = LateFusionStacker(LogisticRegression(), cv=2)
+    joint = JointFusionClassifier(max_epochs=40)
+    model = FusionClassifier(fusion, late=late, joint=joint, random_state=0).fit(data, y)
+    assert model.score({"d": holed, "a": X["a"] * 0}, y) > 0.95
+    new = holed.assign(s=pd.array(["new"] * 60, "string"))
+    assert model.score({"d": new}, y) > 0.9
 
 
 def test_names_that_join_to_the_same_key_are_refused(pair):

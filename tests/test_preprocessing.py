@@ -306,6 +306,28 @@ def test_single_nan_in_any_table_is_the_mean():
     assert fitted(sparse.csr_matrix(X), scale=False)[1, 0] == 3
 
 
+@pytest.mark.parametrize("dtype", [object, "string", "category", pd.CategoricalDtype(pd.array(["a", "b"], "string"))])
+@pytest.mark.parametrize("missing", [None, NAN, pd.NA])
+def test_a_missing_category_is_one_of_its_own_whatever_stands_for_it(dtype, missing):
+    town = ["a", "b", missing, "a"]
+    X = pd.DataFrame({"town": pd.Series(town, dtype=dtype), "on": pd.array([True, False, None, True], "boolean")})
+    preprocessor = table_preprocessor("m", X, scale=False).fit(X)
+    assert preprocessor.get_feature_names_out().tolist() == ["on", "town_a", "town_b", "town_nan"]
+    expected = [[1, 1, 0, 0], [0, 0, 1, 0], [2 / 3, 0, 0, 1], [1, 1, 0, 0]]
+    np.testing.assert_allclose(to_dense(preprocessor.transform(X)), expected)
+    for other in (None, NAN, pd.NA):
+        new = pd.DataFrame({"town": pd.Series([other, "c"], dtype=object), "on": [True, False]})
+        np.testing.assert_array_equal(to_dense(preprocessor.transform(new)), [[1, 0, 0, 1], [0, 0, 0, 0]])
+
+
+def test_a_category_that_training_never_lacked_is_none_where_it_is_missing():
+    X = pd.DataFrame({"town": pd.array(["a", "b"], "string"), "grade": pd.Categorical([2, 1])})
+    preprocessor = table_preprocessor("m", X).fit(X)
+    new = pd.DataFrame({"town": pd.array([None, "b"], "string"), "grade": pd.Categorical([1, None])})
+    np.testing.assert_array_equal(to_dense(preprocessor.transform(new)), [[0, 0, 1, 0], [0, 1, 0, 0]])
+    assert column_groups(preprocessor) == [0, 0, 1, 1]
+
+
 def test_categories_are_one_hot_and_an_unknown_one_is_none_of_them():
     X = pd.DataFrame(
         {
@@ -321,7 +343,7 @@ def test_categories_are_one_hot_and_an_unknown_one_is_none_of_them():
     np.testing.assert_array_equal(found, expected)
     new = pd.DataFrame({"age": [0.0], "n": pd.array([0], "Int64"), "sex": ["x"], "town": ["c"]})
     assert not to_dense(preprocessor.transform(new)).any()
-    names = ["age", "n", "sex_f", "sex_m", "town_a", "town_b", "town_None"]
+    names = ["age", "n", "sex_f", "sex_m", "town_a", "town_b", "town_nan"]
     assert preprocessor.get_feature_names_out().tolist() == names
     np.testing.assert_allclose(to_dense(fitted(X))[:, 0], [-1, 1, 0])
 

@@ -217,7 +217,7 @@ def _check_values(X: Modalities, *, fills: Callable[[Modalities, str], bool] | N
                 f"Found array with 0 feature(s) (shape={values.shape}) while a minimum of 1 is required: modality "
                 f"{name!r}."
             )
-        missing = check_finite(name, values, X.present[:, column])
+        missing = check_finite(name, values, X.present[:, column], X._columns[name])
         if missing and fills is not None and fills(X, name):
             counts[name] = missing
     if counts:
@@ -267,6 +267,9 @@ def _match(name: str, found: Modalities, spec: ModalitySpec) -> Values:
     if spec.kind == "table" and kind == "dense" and found._columns[name] == spec.columns:
         # No category is left among the columns of these samples.
         values, kind = pd.DataFrame(values, columns=spec.template.columns), "table"
+    if spec.kind == "dense" and kind == "table" and found._columns[name] == spec.columns:
+        numbers = pd.DataFrame(columns=values.columns, dtype=np.float64)
+        values, kind = _match_dtypes(name, values, numbers).to_numpy(dtype=np.float64, na_value=np.nan), "dense"
     if {kind, spec.kind} == {"dense", "sparse"}:
         values = values.toarray() if kind == "sparse" else sparse.csr_matrix(in_memory(values))
         kind = spec.kind
@@ -299,18 +302,20 @@ def _match(name: str, found: Modalities, spec: ModalitySpec) -> Values:
 
 def _match_dtypes(name: str, frame: pd.DataFrame, template: pd.DataFrame) -> pd.DataFrame:
     """Numbers stay numbers, and what was a category at fit is one, though these samples hold only numbers or NaN."""
+    frame = frame.copy(deep=False)
     for position, (came, due) in enumerate(zip(frame.dtypes, template.dtypes)):
-        due_number = pd.api.types.is_numeric_dtype(due) and not pd.api.types.is_bool_dtype(due)
-        came_number = pd.api.types.is_numeric_dtype(came)
+        due_number, came_number = pd.api.types.is_numeric_dtype(due), pd.api.types.is_numeric_dtype(came)
         if due_number and not came_number:
+            if frame.iloc[:, position].isna().all():
+                frame.isetitem(position, np.full(len(frame), np.nan))
+                continue
             raise ValueError(
                 f"modality {name!r} holds text or categories (dtype {came}) in the column "
                 f"{template.columns[position]!r}; due are numbers (dtype {due}), as at fit. Convert it with "
                 "pandas.to_numeric."
             )
-        if came_number and not due_number and came != due:
-            frame = frame.copy(deep=False)
-            frame.isetitem(position, frame.iloc[:, position].to_numpy().astype(object))
+        if came_number and not due_number:
+            frame.isetitem(position, frame.iloc[:, position].to_numpy(dtype=object, na_value=np.nan))
     return frame
 
 

@@ -173,15 +173,35 @@ class Modalities:
         Raises
         ------
         ValueError
-            Where a modality is of another kind or width in another data set.
+            Where a modality is of another kind, has other columns, or has numbers in a column that holds categories in
+            another data set; where some data sets carry ids and others none.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skfusion import Modalities
+        >>> X = Modalities.concat([{"labs": np.ones((2, 3))}, {"labs": np.zeros((1, 3)), "ecg": np.ones((1, 2))}])
+        >>> X.present.tolist()
+        [[True, False], [True, False], [True, True]]
         """
+        if isinstance(datasets, (Mapping, Modalities, pd.DataFrame)):
+            raise TypeError(
+                f"datasets is a single {type(datasets).__name__}; due is a list of data sets: "
+                "Modalities.concat([first, second])."
+            )
         sets = [d if isinstance(d, Modalities) else Modalities(d) for d in datasets]
         if not sets:
             raise ValueError("datasets is empty; due is at least one data set.")
         names = list(dict.fromkeys(name for d in sets for name in d.names))
         parts = {name: _stack_modality(name, sets) for name in names}
         indexes = [d.sample_ids for d in sets if d.sample_ids is not None]
-        ids = indexes[0].append(indexes[1:]) if len(indexes) == len(sets) else None
+        if 0 < len(indexes) < len(sets):
+            without = [i for i, d in enumerate(sets) if d.sample_ids is None]
+            raise ValueError(
+                f"the data sets at positions {without} carry no ids, the others do, which would be lost. Give ids to "
+                "all with Modalities(data, sample_ids=ids): any, such as range(n_samples), where they mean nothing."
+            )
+        ids = indexes[0].append(indexes[1:]) if indexes else None
         self = cls.__new__(cls)
         self._assemble(parts, ids)
         return self
@@ -367,19 +387,65 @@ def _bring(part: Canonical, common: Any) -> Canonical:
 def _stack_modality(name: str, sets: list[Modalities]) -> Canonical:
     """Rows of the modality `name` of all `sets`, one below the other; missing where a set lacks it."""
     holders = [d for d in sets if name in d]
+    parts = _held(name, holders)
     # A set in which nobody has the text does not tell strings from token lists.
-    template = next((d for d in holders if d.present[:, d.names.index(name)].any()), holders[0])
-    values, columns = template[name], template._columns[name]
-    for d in holders:
-        equal = d.kind(name) == template.kind(name) and d[name].shape[1:] == values.shape[1:]
-        if not equal and not ({d.kind(name), template.kind(name)} == {"text", "tokens"} and kinds.is_blank(d[name])):
+    first = next((i for i, d in enumerate(holders) if d.present[:, d.names.index(name)].any()), 0)
+    values, columns = parts[first], holders[first]._columns[name]
+    for d, part in zip(holders, parts):
+        given = d._columns[name]
+        if given is not None and columns is not None and given != columns:
+            raise ValueError(f"modality {name!r} {_difference(given, columns)}")
+        kind, due = kinds.kind_of(part), kinds.kind_of(values)
+        equal = kind == due and part.shape[1:] == values.shape[1:]
+        if not equal and not ({kind, due} == {"text", "tokens"} and kinds.is_blank(part)):
             raise ValueError(
-                f"modality {name!r} is {d.kind(name)} of shape {d[name].shape} in one data set and "
-                f"{template.kind(name)} of shape {values.shape} in another; due are equal kinds and widths."
+                f"modality {name!r} is {kind} of shape {part.shape} in one data set and {due} of shape {values.shape} "
+                "in another; due are equal kinds and widths."
             )
-        if None not in (d._columns[name], columns) and d._columns[name] != columns:
-            raise ValueError(f"modality {name!r} has other columns in another data set; bring them into one order.")
-        columns = columns if columns is not None else d._columns[name]
-    blocks = [d[name] if name in d else kinds.scatter(values, np.full(len(d), -1, dtype=np.intp)) for d in sets]
+        if kind == "table":
+            _check_same_sort(name, part, values)
+        columns = columns if columns is not None else given
+    held = iter(parts)
+    blocks = [next(held) if name in d else kinds.scatter(values, np.full(len(d), -1, dtype=np.intp)) for d in sets]
     present = [d.present[:, d.names.index(name)] if name in d else np.zeros(len(d), dtype=bool) for d in sets]
-    return Canonical(kinds.stack(blocks), None, columns, np.concatenate(present))
+    stacked = kinds.stack(blocks)
+    stacked = kinds.settle(name, stacked) if isinstance(stacked, pd.DataFrame) else stacked
+    return Canonical(stacked, None, columns, np.concatenate(present))
+
+
+def _held(name: str, holders: list[Modalities]) -> list[Values]:
+    """Values of the modality `name`; where one is a table, named columns of numbers are one as well."""
+    parts = [d[name] for d in holders]
+    if not any(isinstance(part, pd.DataFrame) for part in parts):
+        return parts
+    for i, d in enumerate(holders):
+        if kinds.kind_of(parts[i]) == "dense" and d._columns[name] is not None:
+            parts[i] = pd.DataFrame(in_memory(parts[i]), columns=d.columns(name))
+    return parts
+
+
+def _difference(columns: tuple[str, ...], others: tuple[str, ...]) -> str:
+    """Say how unequal names of columns differ, and what to do."""
+    alone = [c for c in columns if c not in others], [c for c in others if c not in columns]
+    if any(alone):
+        return (
+            f"has columns that another data set lacks: {alone[0]} in one, {alone[1]} in the other. Rename or drop "
+            "them, or add those that lack as NaN with frame.reindex(columns=...)."
+        )
+    return (
+        "has its columns in another order in another data set; bring them into one order with "
+        "frame[columns_of_the_other]."
+    )
+
+
+def _check_same_sort(name: str, table: pd.DataFrame, other: pd.DataFrame) -> None:
+    """Raise where a column holds numbers in one table and categories in the other; one without values fits both."""
+    for i, label in enumerate(table.columns):
+        pair = table.iloc[:, i], other.iloc[:, i]
+        dtypes = [column.dtype for column in pair]
+        if len(set(map(pd.api.types.is_numeric_dtype, dtypes))) > 1 and all(c.notna().any() for c in pair):
+            raise ValueError(
+                f"modality {name!r} holds dtype {dtypes[0]} in the column {str(label)!r} in one data set and "
+                f"{dtypes[1]} in another; due are numbers in both or categories in both. Use "
+                "pandas.to_numeric(column, errors='coerce') or column.astype('string')."
+            )

@@ -1,6 +1,9 @@
 """What a modality's values are: their kind, their canonical form, and row operations that work on every kind."""
 
+import numbers
+import reprlib
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +30,10 @@ KINDS = {
     "tokens": "token lists",
 }
 _BY_NDIM = {2: "dense", 3: "sequence", 4: "image", 5: "volume"}
-_NUMBERS = ("empty", "boolean", "integer", "floating", "mixed-integer-float")
-"""What pandas infers of an object column that holds nothing but these and missing values."""
+_NUMBERS = (numbers.Real, Decimal, np.bool_)
+"""Types of the cells that make an object column one of numbers."""
+_DATES = ("date", "datetime", "datetime64", "time", "timedelta", "timedelta64", "period")
+"""What pandas infers of an object column of dates or times."""
 
 
 class Canonical(NamedTuple):
@@ -73,7 +78,7 @@ def canonical(name: str, values: Any) -> Canonical:
         values = values[:]
     if isinstance(values, pd.Series):
         values = values.infer_objects()
-        if not _holds_text(values):
+        if not _holds_text(values) or _holds_numbers(values):
             return canonical(name, values.to_frame())
         return Canonical(_texts(name, values), values.index, None)
     if isinstance(values, pd.DataFrame):
@@ -125,6 +130,10 @@ def scatter(values: Values, index: NDArray[np.intp]) -> Values:
             np.where(absent, values.shape[0], index)
         ]
     if isinstance(values, pd.DataFrame):
+        values = values.copy(deep=False)
+        for position, dtype in enumerate(values.dtypes):
+            if dtype.kind == "b" and isinstance(dtype, np.dtype):  # which has no NaN
+                values.isetitem(position, values.iloc[:, position].astype(np.float64))
         return values.reset_index(drop=True).reindex(np.where(absent, len(values), index)).reset_index(drop=True)
     out = np.full((len(index), *values.shape[1:]), empty_value(values.dtype), dtype=values.dtype)
     out[~absent] = values[index[~absent]]
@@ -147,14 +156,35 @@ def stack(parts: Sequence[Values]) -> Values:
     if sparse.issparse(parts[0]):
         return sparse.vstack(parts, format="csr")
     if isinstance(parts[0], pd.DataFrame):
-        return pd.concat(parts, ignore_index=True)
+        return _stack_frames(parts)
     return np.concatenate(parts)
+
+
+def _stack_frames(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Rows of tables of equal columns; categories are united, so that those that are integers stay categories."""
+    labels = frames[0].columns
+    if all(frame.columns.equals(labels) and frame.dtypes.equals(frames[0].dtypes) for frame in frames):
+        return pd.concat(frames, ignore_index=True)
+    columns = [_stack_columns([frame.iloc[:, i] for frame in frames]) for i in range(len(labels))]
+    return pd.concat(columns, axis=1).set_axis(labels, axis=1)
+
+
+def _stack_columns(columns: "list[pd.Series[Any]]") -> "pd.Series[Any]":
+    columns = [column for column in columns if len(column)] or columns
+    dtypes: list[Any] = [column.dtype for column in columns]
+    if all(isinstance(dtype, pd.CategoricalDtype) for dtype in dtypes):
+        if len({dtype.categories.dtype for dtype in dtypes}) > 1:
+            columns = [c.cat.rename_categories(c.cat.categories.astype(object).tolist()) for c in columns]
+        return pd.Series(pd.api.types.union_categoricals(columns, ignore_order=True))
+    if not all(pd.api.types.is_numeric_dtype(dtype) for dtype in dtypes) and len(set(dtypes)) > 1:
+        columns = [column.astype(object) for column in columns]
+    return pd.concat(columns, ignore_index=True)
 
 
 def _from_frame(name: str, frame: pd.DataFrame) -> Canonical:
     """Numbers become an array, sparse columns CSR; with categories or strings among them it stays a DataFrame."""
     columns = tuple(map(str, frame.columns))
-    frame = _infer_objects(frame if type(frame) is pd.DataFrame else pd.DataFrame(frame))
+    frame = settle(name, frame if type(frame) is pd.DataFrame else pd.DataFrame(frame))
     dtypes: set[Any] = set(frame.dtypes)
     for column, dtype in zip(columns, frame.dtypes):
         if not (pd.api.types.is_numeric_dtype(dtype) or _is_category(dtype)):
@@ -176,16 +206,63 @@ def _from_frame(name: str, frame: pd.DataFrame) -> Canonical:
     return Canonical(_numeric(name, frame.to_numpy(dtype=common, na_value=np.nan)), frame.index, columns)
 
 
-def _infer_objects(frame: pd.DataFrame) -> pd.DataFrame:
-    """Object columns of numbers, booleans, or nothing but None, to numbers; the frame that came is left alone."""
-    if not any(pd.api.types.is_object_dtype(dtype) for dtype in frame.dtypes):
-        return frame
-    frame = frame.infer_objects()
+def settle(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Object columns of numbers, booleans, or nothing but None, to numbers; the frame that came is left alone.
+
+    Raises where the cells of a column, or its categories, are neither all numbers nor all strings.
+    """
+    if any(pd.api.types.is_object_dtype(dtype) for dtype in frame.dtypes):
+        frame = frame.infer_objects()
     for position, dtype in enumerate(frame.dtypes):
-        column: Any = frame.iloc[:, position]
-        if pd.api.types.is_object_dtype(dtype) and pd.api.types.infer_dtype(column, skipna=True) in _NUMBERS:
-            frame.isetitem(position, column.where(column.notna(), None).to_numpy().astype(np.float64))
+        if pd.api.types.is_object_dtype(dtype):
+            column: Any = frame.iloc[:, position]
+            if not _are_strings(column):
+                _check_cells(name, str(frame.columns[position]), column)
+                frame.isetitem(position, column.where(column.notna(), None).to_numpy().astype(np.float64))
+        elif isinstance(dtype, pd.CategoricalDtype) and pd.api.types.is_object_dtype(dtype.categories.dtype):
+            _check_cells(name, str(frame.columns[position]), dtype.categories, declared=True)
     return frame
+
+
+def _are_strings(column: Any) -> bool:
+    return pd.api.types.infer_dtype(column, skipna=True) in ("string", "bytes")
+
+
+def _first_cells(column: Any) -> dict[type, Any]:
+    """Return the first cell of each type in a column or index, missing ones aside."""
+    cells: dict[type, Any] = {}
+    for cell in column[column.notna()]:
+        cells.setdefault(type(cell), cell)
+    return cells
+
+
+def _are_numbers(cells: dict[type, Any]) -> bool:
+    return all(issubclass(kind, _NUMBERS) for kind in cells)
+
+
+def _check_cells(name: str, label: str, column: Any, declared: bool = False) -> None:
+    """Raise on cells that are no numbers; declared categories may be anything of one type that can be sorted."""
+    cells = _first_cells(column)
+    scalar = all(map(pd.api.types.is_scalar, cells.values()))
+    if _are_numbers(cells) or (declared and (_are_strings(column) or (scalar and len(cells) == 1))):
+        return
+    types = ", ".join(f"{kind.__name__} ({reprlib.repr(cell)})" for kind, cell in cells.items())
+    if pd.api.types.infer_dtype(column, skipna=True) in _DATES:
+        due = (
+            "due are numbers or categories. Make numbers of it first, e.g. (dates - dates.min()).dt.days with "
+            "dates = pandas.to_datetime(column)."
+        )
+    elif scalar and len(cells) > 1:
+        due = (
+            "due are numbers alone or strings alone. Use pandas.to_numeric(column, errors='coerce') where they are "
+            "numbers, and column.astype('string') where they are categories."
+        )
+    else:
+        due = (
+            "due is one number or string a cell. Make columns of what a cell holds, a category of it by "
+            "column.map(str, na_action='ignore'), or, of token lists, a modality of its own, column.tolist()."
+        )
+    raise ValueError(f"modality {name!r} holds cells of type {types} in the column {label!r}; {due}")
 
 
 def _is_category(dtype: Any) -> bool:
@@ -273,6 +350,14 @@ def _numeric(name: str, values: Values) -> Values:
 
 def _holds_text(series: "pd.Series[Any]") -> bool:
     return not isinstance(series.dtype, pd.CategoricalDtype) and _is_category(series.dtype)
+
+
+def _holds_numbers(series: "pd.Series[Any]") -> bool:
+    """Whether a series of objects holds a number, and but for missing values nothing else."""
+    if not pd.api.types.is_object_dtype(series.dtype) or _are_strings(series):
+        return False
+    cells = _first_cells(series)
+    return bool(cells) and _are_numbers(cells)
 
 
 def _is_null(value: Any) -> bool:

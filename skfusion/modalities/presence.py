@@ -1,6 +1,6 @@
 """Who has what: which samples lack a modality, and which numbers are missing inside a row that is there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,16 +84,16 @@ def check_present(present: Any, names: list[str], n_samples: int, ids: Any = Non
     return present.astype(bool)
 
 
-def check_finite(name: str, values: Values, present: BoolArray) -> int:
+def check_finite(name: str, values: Values, present: BoolArray, columns: Sequence[str] | None = None) -> int:
     """Raise on inf in a present row of numeric `values`; return how many NaN lie inside present rows."""
     if isinstance(values, pd.DataFrame):
-        numbers = values.select_dtypes("number")
+        numbers = values.loc[:, [pd.api.types.is_numeric_dtype(dtype) for dtype in values.dtypes]]
         dense = numbers.to_numpy(dtype=np.float64, na_value=np.nan) if numbers.shape[1] else np.zeros((len(values), 0))
-        return check_finite(name, dense, present)
+        return check_finite(name, dense, present, [str(label) for label in numbers.columns])
     if values.dtype.kind != "f" or not present.any():
         return 0
     if is_backed(values):
-        return sum(check_finite(name, values.read(rows), present[rows]) for rows in values.scan())
+        return sum(check_finite(name, values.read(rows), present[rows], columns) for rows in values.scan())
     data = values.data if sparse.issparse(values) else values
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(np.sum(data, dtype=np.float64)):
@@ -102,10 +102,14 @@ def check_finite(name: str, values: Values, present: BoolArray) -> int:
         data = data[np.repeat(present, np.diff(values.indptr))]
     elif not present.all():
         data = data[present]
-    if np.isinf(data).any():
+    infinite = np.isinf(data)
+    if infinite.any():
+        where = ""
+        if columns is not None and data.ndim == 2:
+            where = f", in the column {columns[int(np.argmax(infinite.any(axis=0)))]!r}"
         raise ValueError(
-            f"modality {name!r} holds inf in a row that is present; due are finite numbers, or NaN where a value is "
-            "missing. Replace inf, or mark the row as missing with Modalities(..., present=...)."
+            f"modality {name!r} holds inf in a row that is present{where}; due are finite numbers, or NaN where a "
+            "value is missing. Replace inf, or mark the row as missing with Modalities(..., present=...)."
         )
     nan = np.isnan(data)
     if nan.ndim == 3:

@@ -403,8 +403,34 @@ def test_text_for_numbers_at_predict_raises(data):
     with says(ValueError, "'notes' is token lists", "due is strings"):
         estimator.read({"notes": [["a"]]})
     frame = pd.DataFrame({"crp": [1.0, 2.0]})
-    with says(ValueError, "'labs' is a DataFrame with category columns", "due is a 2-D array of numbers"):
+    with says(ValueError, "'labs' holds text or categories", "in the column 'crp'", "due are numbers"):
         Checked().fit({"labs": frame}).read({"labs": frame.assign(crp=["high", "low"])})
+
+
+@pytest.mark.parametrize("beside", [{}, {"ward": ["a", "b"]}])
+def test_a_column_of_numbers_may_come_without_any_value(beside):
+    frame = pd.DataFrame({"crp": [1.0, 2.0], **beside})
+    estimator = Checked().fit({"labs": frame, "x": np.ones((2, 1))})
+    for nothing in (pd.array([None, None], "string"), pd.Categorical([None, None], ["a"])):
+        X = estimator.read({"labs": frame.assign(crp=nothing)})
+        assert X.kind("labs") == estimator.X_.kind("labs")
+        values = X["labs"]["crp"] if beside else X["labs"][:, 0]
+        assert values.dtype == np.float64
+        assert np.isnan(values).all()
+
+
+def test_inf_is_told_by_its_column():
+    for columns in ({"crp": [1.0, 2.0]}, {"crp": [1.0, 2.0], "ward": ["a", "b"]}):
+        frame = pd.DataFrame(columns)
+        for values in ([1.0, inf], pd.array([1.0, -inf], "Float64")):
+            with says(ValueError, "'labs' holds inf in a row that is present, in the column 'urea'"):
+                Checked().fit({"labs": frame.assign(urea=values)})
+
+
+def test_missing_booleans_are_counted_beside_categories():
+    frame = pd.DataFrame({"ward": ["a", "b"], "on": pd.array([True, None], "boolean")})
+    with pytest.warns(UserWarning, match=r"single values are missing .*\{'d': 1\}"):
+        Checked().fit({"d": frame})
 
 
 def test_another_width_of_a_plain_table_raises_as_in_scikit_learn():

@@ -2,6 +2,9 @@ import copy
 import pickle
 import subprocess
 import sys
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
 
 import joblib
 import numpy as np
@@ -123,6 +126,8 @@ def test_a_numeric_frame_is_its_array_without_a_copy():
         ({"a": np.array([1, pd.NA, 3], dtype=object)}, "float64", [[1], [nan], [3]]),
         ({"a": np.array([True, None, False], dtype=object)}, "float64", [[1], [nan], [0]]),
         ({"a": np.array([None] * 3, dtype=object)}, "float64", [[nan], [nan], [nan]]),
+        ({"a": [Decimal("1.5"), None, Decimal("NaN")]}, "float64", [[1.5], [nan], [nan]]),
+        ({"a": np.array([True, 2, Fraction(1, 2)], dtype=object)}, "float64", [[1], [2], [0.5]]),
         ({"a": pd.arrays.SparseArray([nan, 1.0, nan]), "b": [1, 2, 3]}, "float64", [[nan, 1], [1, 2], [nan, 3]]),
         ({"a": pd.arrays.SparseArray([nan, 1.0, nan])}, "float64", [[nan], [1], [nan]]),
     ],
@@ -136,6 +141,48 @@ def test_frames_of_numbers_become_arrays_of_numbers(columns, dtype, due):
     np.testing.assert_array_equal(X["a"], np.array(due, dtype=dtype))
     np.testing.assert_array_equal(X.present[:, 0], ~np.isnan(np.array(due, dtype=float)).all(axis=1))
     pd.testing.assert_frame_equal(frame, before)
+
+
+@pytest.mark.parametrize("beside", [{}, {"ward": list("aba")}])
+@pytest.mark.parametrize(
+    ("cells", "pieces"),
+    [
+        ([1, "x", None], ["int (1), str ('x')", "to_numeric", "astype('string')"]),
+        ([nan, "x", 1.5], ["str ('x'), float (1.5)", "to_numeric", "astype('string')"]),
+        ([True, "x", "y"], ["bool (True), str ('x')"]),
+        ([np.inf, "x", "y"], ["float (inf), str ('x')"]),
+        (pd.Categorical([1, "x", None]), ["int (1), str ('x')"]),
+        ([[1], [2, 3], None], ["list ([1])", "one number or string a cell", "tolist()"]),
+        ([(1, 2), (3, 4), None], ["tuple ((1, 2))", "one number or string a cell"]),
+        (pd.Categorical([(1, 2), (3, 4), (1, 2)]), ["tuple ((1, 2))", "one number or string a cell"]),
+        ([{"u": 1}, {}, None], ["dict ({'u': 1})"]),
+        ([np.ones(2), None, "x"], ["ndarray (array([1., 1.])), str ('x')", "one number or string a cell"]),
+        ([date(2020, 1, 1), None, date(2021, 1, 1)], ["date (datetime.date(2020, 1, 1))", "to_datetime", ".dt.days"]),
+    ],
+)
+def test_cells_that_are_neither_numbers_nor_strings_raise(cells, pieces, beside):
+    frame = pd.DataFrame({"k": cells, **beside})
+    with says(ValueError, "modality 'd' holds cells of type", "in the column 'k'", *pieces):
+        Modalities({"d": frame})
+
+
+def test_declared_categories_may_be_anything_of_one_type():
+    days = [date(2020, 1, 1), date(2020, 1, 2)]
+    for column in (pd.cut([1, 2, 3], 2), pd.Categorical(days), pd.Categorical(["a", np.str_("b")])):
+        assert Modalities({"d": pd.DataFrame({"k": column})}).kind("d") == "table"
+
+
+def test_a_series_of_decimals_is_one_feature():
+    X = Modalities({"a": pd.Series([Decimal("1.5"), None], index=["p", "q"])})
+    np.testing.assert_array_equal(X["a"], [[1.5], [nan]])
+    assert X.sample_ids.tolist() == ["p", "q"]
+
+
+def test_booleans_of_a_joined_table_are_numbers():
+    frame = pd.DataFrame({"ward": ["a", "b"], "on": [True, False]}, index=["p", "q"])
+    X = Modalities.from_frames({"d": frame, "x": pd.DataFrame({"v": [1.0]}, index=["r"])}, join="outer")
+    np.testing.assert_array_equal(X["d"]["on"], [1, 0, nan])
+    assert X["d"]["on"].dtype == np.float64
 
 
 def test_sparse_frames_become_csr():
@@ -688,9 +735,63 @@ def test_concat_of_tables_keeps_columns_and_ids():
     assert X.columns("history") == ["ward", "age"]
     assert X.present.tolist() == [[True, False], [True, False], [False, True]]
     assert X["history"]["ward"].tolist()[:2] == ["a", "b"]
-    mixed = Modalities.concat([{"a": np.ones((2, 1))}, {"a": other}])
+    mixed = Modalities.concat([Modalities({"a": np.ones((2, 1))}, sample_ids=["p", "q"]), {"a": other}])
     assert mixed.columns("a") == ["crp"]
-    assert mixed.sample_ids is None
+    assert mixed.sample_ids.tolist() == ["p", "q", "r"]
+
+
+def test_concat_loses_no_ids():
+    first, second = {"a": np.ones((2, 1))}, {"a": pd.DataFrame({"crp": [1.0]}, index=["r"])}
+    with says(ValueError, "at positions [0] carry no ids", "sample_ids=ids"):
+        Modalities.concat([first, second])
+
+
+def test_concat_takes_a_list_and_says_so():
+    a = np.ones((2, 1))
+    for single in ({"a": a}, Modalities({"a": a}), pd.DataFrame(a)):
+        with says(TypeError, f"datasets is a single {type(single).__name__}", "list of data sets"):
+            Modalities.concat(single)
+    assert len(Modalities.concat({"a": a} for _ in range(2))) == 4
+
+
+@pytest.mark.parametrize("beside", [{}, {"ward": ["a", "b"]}])
+def test_concat_refuses_numbers_below_categories(beside):
+    numbers, texts = pd.DataFrame({"k": [1, 2], **beside}), pd.DataFrame({"k": ["u", "v"], **beside})
+    for pair in ([numbers, texts], [texts, numbers], [numbers, texts.astype("category")]):
+        with says(ValueError, "'d' holds dtype", "in the column 'k'", "int64", "to_numeric", "astype('string')"):
+            Modalities.concat([{"d": frame} for frame in pair])
+    grades = texts.assign(k=pd.Categorical([1, 2]))
+    with says(ValueError, "'d' holds cells of type", "int (1)", "str ('u')", "in the column 'k'"):
+        Modalities.concat([{"d": grades}, {"d": texts}])
+
+
+@pytest.mark.parametrize("beside", [{}, {"ward": ["a", "b"]}])
+def test_concat_takes_a_column_without_values_for_either_sort(beside):
+    nothing, texts = pd.DataFrame({"k": [None, None], **beside}), pd.DataFrame({"k": ["u", "v"], **beside})
+    X = Modalities.concat([{"d": nothing}, {"d": texts}])
+    assert X.kind("d") == "table"
+    assert X["d"]["k"].isna().tolist() == [True, True, False, False]
+    frames = [texts.assign(n=1), texts.assign(n=pd.array([None, None], "string")), texts.assign(n=[True, False])]
+    assert Modalities.concat([{"d": frame} for frame in frames])["d"]["n"].dtype == np.float64
+
+
+def test_concat_keeps_categories_of_integers_and_booleans_of_a_set_that_lacks_the_table():
+    first = {"d": pd.DataFrame({"grade": pd.Categorical([1, 2]), "on": [True, False]})}
+    second = {"d": pd.DataFrame({"grade": pd.Categorical([3, 2]), "on": [True, True]})}
+    other = {"b": pd.DataFrame({"x": [1.0]})}
+    X = Modalities.concat([first, second, other])
+    assert X["d"]["grade"].cat.categories.tolist() == [1, 2, 3]
+    assert X["d"]["grade"].tolist()[:4] == [1, 2, 3, 2]
+    np.testing.assert_array_equal(X["d"]["on"], [1, 0, 1, 1, nan])
+    assert X["d"]["on"].dtype == np.float64
+
+
+def test_concat_names_the_columns_that_differ():
+    frame = pd.DataFrame(np.ones((2, 3)), columns=list("xyz"))
+    with says(ValueError, "'a' has columns that another data set lacks", "['w'] in one, ['z'] in the other"):
+        Modalities.concat([{"a": frame}, {"a": frame.set_axis(list("xyw"), axis=1)}])
+    with says(ValueError, "'a' has columns that another data set lacks", "[] in one, ['z'] in the other"):
+        Modalities.concat([{"a": frame}, {"a": frame[["x", "y"]]}])
 
 
 def test_concat_of_slices_gives_the_whole(mixed):
@@ -711,7 +812,7 @@ def test_concat_of_unequal_kinds_or_widths_raises():
         Modalities.concat([{"a": np.ones((2, 3))}, {"a": sparse.csr_matrix((2, 3))}])
     with says(ValueError, "'a'", "text", "tokens"):
         Modalities.concat([{"a": ["x"]}, {"a": [["x"]]}])
-    with says(ValueError, "'a' has other columns", "one order"):
+    with says(ValueError, "'a' has its columns in another order", "one order"):
         Modalities.concat([{"a": pd.DataFrame({"x": [1], "y": [2]})}, {"a": pd.DataFrame({"y": [2], "x": [1]})}])
     with says(ValueError, "datasets is empty"):
         Modalities.concat([])
