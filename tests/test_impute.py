@@ -53,6 +53,26 @@ def test_a_constant_is_that_of_training(strategy):
         np.testing.assert_allclose(filled[name][gone], np.tile(due, (gone.sum(), 1)), rtol=1e-12)
 
 
+def test_zero_after_centring_is_the_mean_before_it():
+    X, new = tables(), tables(20, seed=1)
+    centres = {name: np.nanmean(values, axis=0) for name, values in X.items()}
+    centred = [{name: values - centres[name] for name, values in data.items()} for data in (X, new)]
+    zero = ModalityImputer("zero").fit(centred[0]).transform(centred[1])
+    mean = ModalityImputer("mean").fit(X).transform(new)
+    for name in X:
+        np.testing.assert_allclose(zero[name] + centres[name], mean[name], rtol=1e-9, atol=1e-12)
+
+
+def test_zeros_of_a_missing_modality_leave_the_other_coefficients_alone():
+    """Where a modality is missing for all but the rows of a group, its coefficients come from these alone."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(200, 3)), rng.normal(size=(200, 2))
+    b[100:] = np.nan
+    target = a @ [1.0, -2.0, 0.5] + np.nan_to_num(b) @ [3.0, -1.0]
+    flat = ModalityImputer("zero", output="array").fit_transform({"a": a, "b": b})
+    np.testing.assert_allclose(LinearRegression().fit(flat, target).coef_, [1, -2, 0.5, 3, -1], atol=1e-9)
+
+
 def nearest_by_hand(X, new, name, k):
     """Fill `name` in `new` sample by sample."""
     scalers = {key: StandardScaler().fit(values) for key, values in X.items()}
@@ -529,7 +549,7 @@ class LooksLikeOne:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"strategy": "median"}, r"strategy is 'median'; due is one of \['conversion', .*'zero'\]"),
+        ({"strategy": "median"}, r"strategy is 'median'; due is one of \['average', .*'conversion', .*'zero'\]"),
         (
             {"strategy": StandardScaler()},
             "'strategy' parameter .*an instance of 'skfusion.imputation.strategy.Strategy'",
