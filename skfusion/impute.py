@@ -19,6 +19,7 @@ from skfusion.imputation.strategy import Settings, Strategy
 from skfusion.imputation.tables import NUMERIC, flat, mean_r2
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.check import SINGLE
+from skfusion.modalities.kinds import take
 from skfusion.preprocessing import MeanFill, present_rows, to_dense
 
 Fill = Callable[[str, Any], Any]
@@ -258,7 +259,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         tables = make(some) if len(some) else {}
 
         def fill(name: str, rows: Any) -> Any:
-            return tables[name][place[rows]] if name in tables else self.strategy_.fill(known[rows], name)
+            return take(tables[name], place[rows]) if name in tables else self.strategy_.fill(known[rows], name)
 
         return fill
 

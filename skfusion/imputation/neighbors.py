@@ -122,14 +122,14 @@ class Neighbors(Strategy):
         rows = rng.integers(len(self.X_), size=len(nobody))
         models = self.X_[rows]
         drawn = {}
-        for name in self.values_:
+        for name in self.names_:
             donors = self._donors(name)
             chosen = self._chosen(X, name, chance, by_chance)
             if len(nobody):
                 whole = models.present[:, models.names.index(name)]
                 others = self._chosen(models, name, chance[nobody], by_chance[nobody])
                 chosen[nobody] = np.where(whole, np.searchsorted(donors, rows), others)
-            drawn[name] = self.values_[name][chosen]
+            drawn[name] = self.values_[name][chosen] if name in self.values_ else take(self.X_[name], donors[chosen])
         return drawn
 
     def _chosen(self, X: Modalities, name: str, chance: Any, by_chance: Any) -> Any:

@@ -28,9 +28,9 @@ class Strategy(FusionEstimator):
     modalities: what `fill` gives for those that a sample lacks, and anything for the others.
 
     A strategy that is a distribution has as well ``draw(X, rng)``, which returns a dict of all numeric modalities, one
-    joint draw a sample, (n_samples, n_values) each. One that knows its error has ``spread(X, name)``, the standard
-    deviation of what it fills, (n_samples, n_values), and where it has that without the table,
-    ``mean_spread(X, name)``, the mean of it over the samples that have the modality, (n_values,).
+    joint draw a sample, (n_samples, n_values) each, and of others that it copies. One that knows its error has
+    ``spread(X, name)``, the standard deviation of what it fills, (n_samples, n_values), and where it has that without
+    the table, ``mean_spread(X, name)``, the mean of it over the samples that have the modality, (n_values,).
 
     Examples
     --------

@@ -6,7 +6,7 @@ import pytest
 from _data import complete, with_gaps
 from scipy import sparse
 
-from skfusion import ModalityImputer
+from skfusion import Modalities, ModalityImputer
 from skfusion.imputation import Neighbors, neighbors
 from skfusion.preprocessing import to_dense
 
@@ -151,3 +151,19 @@ def test_the_distance_is_a_mean_over_the_values_that_both_have():
     assert fitted.transform({"a": [[1.6]]})["c"].item() == 30
     # The first sample is off in one value of 51, the others in one of one.
     assert fitted.transform({"a": [[1.6]], "wide": np.zeros((1, 50))})["c"].item() == 10
+
+
+@pytest.mark.parametrize("kind", ["text", "table"])
+def test_texts_and_tables_are_drawn_from_the_same_training_sample(kind):
+    words, levels = np.array(["good", "bad"] * 20, dtype=object), np.array([[10.0], [-10.0]] * 20)
+    copied = words if kind == "text" else pd.DataFrame({"word": words})
+    fitted = ModalityImputer(Neighbors(3), random_state=0).fit({"x": copied, "b": levels})
+    nothing = {
+        "x": [None] * 40 if kind == "text" else pd.DataFrame({"word": [None] * 40}),
+        "b": np.full((40, 1), np.nan),
+    }
+    nothing = Modalities(nothing, present={name: np.zeros(40, dtype=bool) for name in nothing})
+    (drawn,) = fitted.sample(nothing)
+    found = drawn["x"] if kind == "text" else drawn["x"]["word"].to_numpy()
+    assert set(found) == {"good", "bad"}
+    np.testing.assert_array_equal(found == "good", drawn["b"][:, 0] == 10)
