@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -94,6 +94,16 @@ class FusionEstimator(BaseEstimator):
         # A dict of weights may have the same keys as one of estimators.
         leading = (name for name in holders if any(path == inner for inner, _ in _walk(own[name])))
         return next(leading, holders[0] if holders else None)
+
+
+def seeded_clone(estimator: Any, seed: int) -> Any:
+    """Return an unfitted copy whose ``random_state``, and those of its parts, are `seed` where they are None."""
+    copied = clone(estimator)
+    params = copied.get_params()
+    unset = [path for path, value in params.items() if path.split("__")[-1] == "random_state" and value is None]
+    if unset:
+        copied.set_params(**dict.fromkeys(unset, seed))
+    return copied
 
 
 def _items(value: Any) -> list[tuple[str, Any]]:

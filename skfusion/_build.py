@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils import check_random_state
 
-from skfusion._base import FusionEstimator
+from skfusion._base import FusionEstimator, seeded_clone
 from skfusion.encoders import DEFAULTS, ENCODERS
 from skfusion.fusion import FUSIONS
 from skfusion.modalities import Modalities
@@ -99,11 +100,18 @@ class ForModality:
         return values if self.fill is None else self.fill.transform(values)
 
 
-def fit_extractor(extractor: Any, X: Modalities, name: str, y: Any) -> FittedOnPresent:
-    """Clone an extractor and fit it on the rows of `X` that have the modality."""
+def fit_extractor(parameter: str, extractor: Any, X: Modalities, name: str, y: Any) -> FittedOnPresent:
+    """Clone an extractor and fit it on the rows of `X` that have the modality; what it raises names the two."""
     rows, chosen = training_rows(X, name)
     there = y if y is None or chosen.all() else np.asarray(y)[chosen]
-    return FittedOnPresent(ForModality(clone(extractor), name), rows, there)
+    try:
+        return FittedOnPresent(ForModality(clone(extractor), name), rows, there)
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        shown = " ".join(repr(extractor).split())
+        raise ValueError(
+            f"{parameter}[{name!r}] is {shown}, which fails on modality {name!r} ({KINDS[X.kind(name)]}, shape "
+            f"{rows.shape} where present): {error}"
+        ) from error
 
 
 def fit_embedding(
@@ -120,7 +128,9 @@ def fit_embedding(
     elif isinstance(spec, str) and spec == "autoencoder":
         spec = Autoencoder(device=device, random_state=random_state)
     if is_transformer(spec):
-        return fit_extractor(spec, X, name, y)
+        if random_state is not None:
+            spec = seeded_clone(spec, int(check_random_state(random_state).randint(np.iinfo(np.int32).max)))
+        return fit_extractor(parameter, spec, X, name, y)
     if spec is not None and spec != "auto":
         raise ValueError(
             f"{parameter}[{name!r}] is {spec!r}; due is None, 'auto', 'autoencoder', a transformer or nn.Module."
@@ -135,7 +145,7 @@ def fit_embedding(
 def fit_preprocessor(X: Modalities, name: str, spec: Any, y: Any, *, scale: bool, random_state: Any) -> FittedOnPresent:
     """Fit what comes before the encoder `spec` of a joint network."""
     if is_transformer(spec):
-        return fit_extractor(spec, X, name, y)
+        return fit_extractor("encoders", spec, X, name, y)
     rows, _ = training_rows(X, name)
     if X.kind(name) in ("sequence", "image", "volume"):
         channels = 2 if X.kind(name) == "sequence" else 1

@@ -7,8 +7,8 @@ import numpy as np
 from joblib import Parallel, delayed
 from scipy import sparse
 from scipy.optimize import nnls
-from sklearn.base import clone
 
+from skfusion._base import seeded_clone
 from skfusion._hill_climb import accuracy, hill_climb, negative_squared_error
 from skfusion._targets import fit_with
 from skfusion.modalities.patterns import Pattern, by_pattern
@@ -137,9 +137,7 @@ class PatternFinals:
         target = self.target[rows]
         if len(rows) < FEWEST or (self.classify and len(np.unique(target)) < len(np.unique(self.target))):
             return None
-        final = clone(self.whole)
-        unset = [k for k, v in final.get_params().items() if k.split("__")[-1] == "random_state" and v is None]
-        final.set_params(**dict.fromkeys(unset, self.seed))
+        final = seeded_clone(self.whole, self.seed)
         weights, groups = (None if part is None else part[rows] for part in (self.weights, self.groups))
         own = self._blind(self.features[rows], pattern)
         return fit_with(final, own, target, sample_weight=weights, groups=groups)

@@ -1,9 +1,13 @@
 """Private names of scikit-learn, and optional packages: the only place that knows either."""
 
+from collections.abc import Callable
 from importlib import import_module
 from numbers import Integral, Real
+from types import MethodType
 from typing import Any
 
+import pandas as pd
+from scipy import sparse
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
@@ -11,6 +15,8 @@ from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 __all__ = [
     "HasMethods",
+    "OfferedIf",
+    "as_asked",
     "check_feature_names_in",
     "check_sample_weight",
     "integer",
@@ -53,3 +59,30 @@ def options(*names: str) -> Any:
 def output_container(transformer: Any) -> str:
     """Return what ``set_output`` asks a transformer for: "default", "pandas" or "polars"."""
     return str(_get_output_config("transform", transformer)["dense"])
+
+
+def as_asked(transformer: Any, table: Any, ids: Any) -> Any:
+    """Return a table (n_samples, n_columns) as a DataFrame with the `ids` of its samples, where ``set_output`` asks.
+
+    scikit-learn knows the index of a DataFrame alone, and not of a dict, Modalities or AnnData.
+    """
+    if ids is None or output_container(transformer) != "pandas" or sparse.issparse(table):
+        return table
+    return pd.DataFrame(table, index=ids, columns=transformer.get_feature_names_out())
+
+
+class OfferedIf:
+    """A method that an estimator has if `check` of it raises no AttributeError.
+
+    Unlike scikit-learn's ``available_if``, it shows what `check` says, in place of "has no attribute".
+    """
+
+    def __init__(self, check: Callable[[Any], None], method: Callable[..., Any]) -> None:
+        self.check, self.method = check, method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, estimator: Any, owner: Any = None) -> Any:
+        if estimator is None:
+            return self.method
+        self.check(estimator)
+        return MethodType(self.method, estimator)

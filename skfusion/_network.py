@@ -21,7 +21,7 @@ from skfusion._build import (
     fit_preprocessor,
     shares_encoder,
 )
-from skfusion._compat import integer, options, real
+from skfusion._compat import as_asked, integer, options, real
 from skfusion.encoders import TOKENIZERS
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.backed import is_backed
@@ -364,7 +364,9 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
         ndarray of float32 (n_samples, n_latent)
             A sample with nothing present gets the mean of the training samples.
         """
-        return self.embed(X, "fusion")
+        check_is_fitted(self)
+        X = check_modalities(self, X, reset=False)
+        return as_asked(self, self._embed(X, "fusion"), X.sample_ids)
 
     def embed(self, X: Any, head: str = "fusion") -> Any:
         """Return the embedding of one head.
@@ -384,7 +386,9 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
         check_is_fitted(self)
         if head not in self.embedding_means_:
             raise ValueError(f"head is {head!r}; due is one of {list(self.embedding_means_)}.")
-        X = check_modalities(self, X, reset=False)
+        return self._embed(check_modalities(self, X, reset=False), head)
+
+    def _embed(self, X: Modalities, head: str) -> Any:
         out = np.concatenate([o.heads[head].float().cpu().numpy() for o in self.net_.outputs(self._tensors(X))])
         out[~self._has(X, head)] = self.embedding_means_[head]
         return out

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
-from skfusion._compat import HasMethods, integer, options, real
+from skfusion._compat import HasMethods, as_asked, integer, options, real
 from skfusion._folds import training_folds
 from skfusion._joint import JointFusionBase, Lesson
 from skfusion._targets import TrainingSet, class_prior, fit_with, training_set
@@ -326,7 +326,8 @@ class FusionDistiller(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
 
         A sample without any of the student's modalities gets the mean of the training samples.
         """
-        return self.embed(X, "fusion")
+        seen = self._seen(X)
+        return as_asked(self, self.student_.embed(seen, "fusion"), seen.sample_ids)
 
     def embed(self, X: Any, head: str = "fusion") -> Any:
         """Return the student's embedding of one head, as `JointFusionClassifier.embed` does."""

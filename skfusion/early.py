@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
 from skfusion._build import by_modality, fit_embedding, resolve
-from skfusion._compat import check_feature_names_in, options
+from skfusion._compat import as_asked, check_feature_names_in, options
 from skfusion._targets import drop_empty
 from skfusion.imputation import STRATEGIES
 from skfusion.imputation.strategy import Settings, Strategy
@@ -174,9 +174,9 @@ class EarlyFusionTransformer(TransformerMixin, FusionEstimator):
         X = check_modalities(self, X, reset=False)
         fused = self._combine(self._tables(X), X.present)
         # What follows was fitted on one of the two, however many values these samples store.
-        if sparse.issparse(fused) == self._gives_csr:
-            return fused
-        return sparse.csr_matrix(fused) if self._gives_csr else fused.toarray()
+        if sparse.issparse(fused) != self._gives_csr:
+            fused = sparse.csr_matrix(fused) if self._gives_csr else fused.toarray()
+        return as_asked(self, fused, X.sample_ids)
 
     def _tables(self, X: Modalities) -> dict[str, Any]:
         tables = {}

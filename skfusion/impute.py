@@ -1,18 +1,19 @@
 """Filling in missing modalities."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import TransformerMixin, clone
 from sklearn.utils import check_random_state
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skfusion._base import FusionEstimator, fits
+from skfusion._base import FusionEstimator, fits, seeded_clone
 from skfusion._build import by_modality, fit_embedding, require_present, resolve
-from skfusion._compat import HasMethods, check_feature_names_in, options, output_container
+from skfusion._compat import HasMethods, OfferedIf, as_asked, check_feature_names_in, options, output_container
 from skfusion._targets import drop_empty
 from skfusion.imputation import STRATEGIES, forms
 from skfusion.imputation.strategy import Settings, Strategy
@@ -20,31 +21,27 @@ from skfusion.imputation.tables import NUMERIC, flat, mean_r2
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.check import SINGLE
 from skfusion.modalities.kinds import take
+from skfusion.modalities.selection import Selection
 from skfusion.preprocessing import MeanFill, present_rows, to_dense
 
 Fill = Callable[[str, Any], Any]
 """Values of a modality for rows that lack it."""
 
 
-def _can(method: str) -> Callable[["ModalityImputer"], bool]:
-    """Whether the strategy has a method; says so, and names those that have it, where it has not."""
-
-    def check(imputer: "ModalityImputer") -> bool:
-        strategy = imputer.strategy
-        if isinstance(strategy, str):
-            strategy = resolve("strategy", strategy, STRATEGIES)
-        if not hasattr(strategy, method):
-            able = [name for name in STRATEGIES if hasattr(resolve("strategy", name, STRATEGIES), method)]
-            raise AttributeError(f"strategy {imputer.strategy!r} is no distribution; those that are: {able}.")
-        return True
-
-    return check
+def _require_distribution(imputer: "ModalityImputer") -> None:
+    """Raise where the strategy cannot draw, and name those that can."""
+    strategy = imputer.strategy
+    if isinstance(strategy, str):
+        strategy = resolve("strategy", strategy, STRATEGIES)
+    if not hasattr(strategy, "draw"):
+        able = [name for name in STRATEGIES if hasattr(resolve("strategy", name, STRATEGIES), "draw")]
+        raise AttributeError(f"strategy {imputer.strategy!r} is no distribution; those that are: {able}.")
 
 
 class ModalityImputer(TransformerMixin, FusionEstimator):
     """Fill modalities that are missing from those that are present.
 
-    Single NaN inside a present row are filled with the training mean of their column.
+    Single NaN inside a present row are filled with the training mean of their column, or 0 where training has none.
 
     Parameters
     ----------
@@ -68,7 +65,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
     n_jobs : int or None, default=None
         Fits that run at once, in "regressor".
     random_state : int, RandomState or None, default=None
-        For strategies that draw, train, or split the samples.
+        For strategies that draw, train, or split the samples, and for estimators and encoders that bring no seed.
     verbose : int, default=0
         1 shows the progress of networks.
 
@@ -127,6 +124,18 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters, nested ones included; those of a strategy that is a name raise."""
+        strategy = params.get("strategy", self.strategy)
+        nested = [path for path in params if path.startswith("strategy__")]
+        if nested and isinstance(strategy, str):
+            instance = resolve("strategy", strategy, STRATEGIES).__name__
+            raise ValueError(
+                f"Invalid parameter {nested[0]!r}: strategy is the name {strategy!r}, which has no parameters. Pass an "
+                f"instance, strategy={instance}() of skfusion.imputation, whose parameters can be set."
+            )
+        return super().set_params(**params)
+
     @fits
     def fit(self, X: Any, y: Any = None) -> "ModalityImputer":
         """Learn to fill each modality.
@@ -143,7 +152,8 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         self
             The fitted imputer.
         """
-        X = check_modalities(self, X, y, reset=True)
+        came, X = X, check_modalities(self, X, y, reset=True)
+        self._layout = self._layout_of(came) if forms.is_one_table(came) else None
         for stale in ("encoders_", "uncertainty_"):
             self.__dict__.pop(stale, None)
         keep = drop_empty(X, np.ones(len(X), dtype=bool))
@@ -151,18 +161,21 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
             X, y = X[keep], None if y is None else np.asarray(y)[keep]
         for column, name in enumerate(X.names):
             require_present(name, X.present[:, column])
-        X = self._fit_encoders(X, y)
+        strategy = self.strategy
+        strategy = resolve("strategy", strategy, STRATEGIES)() if isinstance(strategy, str) else clone(strategy)
+        strategy._validate_params()
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        X = self._fit_encoders(X, y, seed)
+        if self._form(self._layout is not None) == "array":
+            forms.require_numbers(X)
+        self._require_fillable(X, strategy)
         self._single_fills = {
             name: MeanFill().fit(flat(present_rows(X[name], present)))
             for name, present in zip(X.names, X.present.T)
             if X.kind(name) in NUMERIC
         }
-        strategy = self.strategy
-        strategy = resolve("strategy", strategy, STRATEGIES)() if isinstance(strategy, str) else clone(strategy)
-        strategy._validate_params()
         # What is not numeric can be copied from a neighbour alone; elsewhere it must be complete.
         names = [n for n in X.names if X.kind(n) in NUMERIC or strategy.copies]
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         settings = Settings(seed, self.device, self.n_jobs, int(self.verbose))
         X = self._with_singles_filled(X)
         self.strategy_ = strategy.fit(X, names, settings)
@@ -171,7 +184,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
             self.uncertainty_ = {name: self.strategy_.mean_spread(X, name) for name in self._single_fills}
         return self
 
-    def _fit_encoders(self, X: Modalities, y: Any) -> Modalities:
+    def _fit_encoders(self, X: Modalities, y: Any, seed: int) -> Modalities:
         """Fit what embeds the modalities, and embed them."""
         if self.encoders is None:
             return X
@@ -182,7 +195,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
                 n: fit_embedding("encoders", spec, X, n, y, **options) for n, spec in specs.items() if spec is not None
             }
         else:
-            self.encoders_ = clone(self.encoders).fit(X, y)
+            self.encoders_ = seeded_clone(self.encoders, seed).fit(X, y)
         return self._embed(X)
 
     def _embed(self, X: Modalities) -> Modalities:
@@ -210,7 +223,8 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         Returns
         -------
         Modalities, ndarray, CSR matrix or DataFrame
-            By `output`. A sample with nothing present gets the training means.
+            By `output`; a DataFrame with the columns of the one of fit. A sample with nothing present gets the training
+            means.
         """
         check_is_fitted(self)
         known = self._known(X)
@@ -223,7 +237,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
 
         return self._formed(X, self._complete(known, fill))
 
-    @available_if(_can("draw"))
+    @partial(OfferedIf, _require_distribution)
     def sample(self, X: Any, n_samples: int = 1) -> list[Any]:
         """Fill by draws from the distribution of what is missing, given what is present.
 
@@ -282,7 +296,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         known = self._known(X)
         if hasattr(self.strategy_, "spread"):
             return self._laid_out(known, lambda name, rows: self.strategy_.spread(known[rows], name))
-        _can("draw")(self)
+        _require_distribution(self)
         # By Welford's sums, so that two draws are held at a time, however many there are.
         means: dict[str, Any] = {}
         squares: dict[str, Any] = {}
@@ -308,12 +322,33 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         return self._with_singles_filled(self._embed(check_modalities(self, X, reset=False)))
 
     def _formed(self, X: Any, filled: Modalities) -> Any:
-        output = "array" if output_container(self) != "default" else self.output
-        if output == "same" and forms.is_one_table(X):
-            if self.encoders is None:
-                return forms.like_table(X, filled, self._selection_ if isinstance(self.modalities, Mapping) else None)
-            output = "array"
-        return forms.all_columns(filled) if output == "array" else filled
+        form = self._form(forms.is_one_table(X))
+        if form == "table":
+            layout = self._layout
+            if layout is None or layout.labels is None or not isinstance(X, pd.DataFrame):
+                layout = self._layout_of(X)
+            return forms.like_table(X, filled, layout)
+        if form == "modalities":
+            return filled
+        forms.require_numbers(filled)
+        return as_asked(self, forms.all_columns(filled), filled.sample_ids)
+
+    def _form(self, is_table: bool) -> str:
+        """Return what is handed out, "table", "modalities" or "array", where one table comes, or something else."""
+        if output_container(self) != "default":
+            return "array"
+        if self.output != "same":
+            return self.output
+        if not is_table:
+            return "modalities"
+        return "table" if self.encoders is None else "array"
+
+    def _layout_of(self, X: Any) -> forms.Layout:
+        selection = None
+        if isinstance(self.modalities, Mapping):
+            # Fitted on a dict, it has none yet.
+            selection = getattr(self, "_selection_", None) or Selection.settle(X, self.modalities)
+        return forms.Layout.of(X, list(self.modality_names_in_), selection)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean over modalities of `score_modalities`.
@@ -368,18 +403,22 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
 
     def _complete(self, known: Modalities, fill: Fill) -> Modalities:
         """Fill what is missing; what came is handed out as it came, but for single NaN."""
+        self._require_fillable(known, self.strategy_)
         data = {}
         for name, present in zip(known.names, known.present.T):
             data[name], gone = known[name], np.flatnonzero(~present)
             if not len(gone):
                 continue
-            if name not in self._single_fills and not self.strategy_.copies:
-                raise ValueError(
-                    f"modality {name!r} is {known.kind(name)} and missing for {len(gone)} samples; strategy "
-                    f"{self.strategy!r} fills numbers alone. Use strategy='knn', which copies from the nearest sample."
-                )
             data[name] = forms.put(data[name], gone, fill(name, gone))
         return Modalities._of(data, known._columns, np.ones_like(known.present), known.sample_ids)
+
+    def _require_fillable(self, X: Modalities, strategy: Strategy) -> None:
+        for name, present in zip(X.names, X.present.T):
+            if X.kind(name) not in NUMERIC and not strategy.copies and not present.all():
+                raise ValueError(
+                    f"modality {name!r} is {X.kind(name)} and missing for {int((~present).sum())} samples; strategy "
+                    f"{self.strategy!r} fills numbers alone. Use strategy='knn', which copies from the nearest sample."
+                )
 
     def _with_singles_filled(self, X: Modalities) -> Modalities:
         """Fill single NaN, so that what converts or compares the present modalities sees what is handed out."""
@@ -390,7 +429,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         return Modalities._of(data, X._columns, X.present, X.sample_ids)
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
-        """Return the names of the columns of ``output="array"``.
+        """Return the names of the columns of what `transform` returns for the `X` of fit.
 
         Parameters
         ----------
@@ -400,10 +439,13 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         Returns
         -------
         ndarray of str objects
-            ``modality__column``; the columns' own names where `X` is one table.
+            The columns' own names where a DataFrame comes back as one, or where `X` is a single modality; else
+            ``modality__column``, those of ``output="array"``.
         """
         check_is_fitted(self)
         one_table = list(self.modality_names_in_) == [SINGLE] and len(self._modality_specs_[SINGLE].shape) == 1
         if one_table and self.encoders is None:
             return check_feature_names_in(self, input_features)
+        if self._layout is not None and self._form(is_table=True) == "table":
+            return np.array(self._layout.column_names(), dtype=object)
         return np.array(self._output_names, dtype=object)

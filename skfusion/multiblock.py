@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfusion._base import FusionEstimator, fits
 from skfusion._build import by_modality, training_rows
 from skfusion._combine import combine
-from skfusion._compat import check_feature_names_in, integer, real
+from skfusion._compat import as_asked, check_feature_names_in, integer, real
 from skfusion._multiblock import Discriminant, fit_directions, project
 from skfusion._targets import class_prior, training_set
 from skfusion.modalities import Modalities, check_modalities
@@ -139,7 +139,9 @@ class _MultiBlock(TransformerMixin, FusionEstimator):
             The components of one modality after those of another, in the order of `modality_names_in_`; NaN where a
             modality is missing, 0 in components that it has not.
         """
-        return np.hstack(list(self.project(X).values()))
+        check_is_fitted(self)
+        X = check_modalities(self, X, reset=False)
+        return as_asked(self, np.hstack(list(self._scores(X).values())), X.sample_ids)
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """Return the names of the columns of `transform`, ``modality__component0`` and so on.

@@ -531,7 +531,7 @@ def test_strategies_for_numbers_raise_what_copies_text(strategy):
 
 
 def test_an_array_of_text_raises_its_name():
-    fitted = ModalityImputer("knn", output="array").fit(with_texts())
+    fitted = ModalityImputer("knn").fit(with_texts()).set_params(output="array")
     with pytest.raises(ValueError, match=r"output='array' needs numbers, but \['text', 'tokens', 'person'\] hold none"):
         fitted.transform(with_texts())
 

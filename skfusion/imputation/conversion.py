@@ -3,8 +3,8 @@
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import clone
 
+from skfusion._base import seeded_clone
 from skfusion._compat import HasMethods, options
 from skfusion.imputation.strategy import Settings, Strategy
 from skfusion.imputation.tables import Targets
@@ -20,8 +20,8 @@ class Conversion(Strategy):
         "all": one network a modality, from all others that are present. "pairs": one for each ordered pair, whose
         conversions are averaged over the modalities present.
     estimator : regressor, default=None
-        What is trained; it takes a `Modalities` and predicts a table. None is a `JointFusionRegressor`, with modality
-        dropout where the source is "all".
+        What is trained; it takes a `Modalities` and predicts a table. Where it has no ``random_state``, it gets that of
+        the imputer. None is a `JointFusionRegressor`, with modality dropout where the source is "all".
 
     References
     ----------
@@ -63,7 +63,9 @@ class Conversion(Strategy):
                 # In a mosaic, not every other modality occurs together with this one.
                 source = [other for other in source if X.present[rows, X.names.index(other)].any()]
                 target = self.targets_.encode(X[rows], name)
-                self.converters_[name].append((source, clone(estimator).fit(X.select(source)[rows], target)))
+                target = target[:, 0] if target.shape[1] == 1 else target
+                converter = seeded_clone(estimator, settings.seed).fit(X.select(source)[rows], target)
+                self.converters_[name].append((source, converter))
         return self
 
     def _default(self, settings: Settings) -> Any:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from scipy import sparse
 
 from skfusion.imputation.tables import NUMERIC, flat
 from skfusion.modalities import Modalities
-from skfusion.preprocessing import MeanFill, present_rows, side_by_side
+from skfusion.preprocessing import MeanFill, present_rows, side_by_side, to_dense
 
 
 def is_one_table(X: Any) -> bool:
@@ -19,47 +20,99 @@ def is_one_table(X: Any) -> bool:
     return sparse.issparse(X) or not several  # a dok_matrix is a dict as well
 
 
-def like_table(X: Any, filled: Modalities, selection: Any) -> Any:
-    """Bring what was filled to the form of the table `X`; `selection` says which column is whose, None that all are."""
+@dataclass(frozen=True)
+class Layout:
+    """Whose the columns of one table are."""
+
+    n_columns: int
+    labels: Any
+    """The Index of a DataFrame; None for other tables."""
+    positions: dict[str, Any]
+    """Where those of each modality stand."""
+
+    @classmethod
+    def of(cls, X: Any, names: list[str], selection: Any) -> Self:
+        """Read the table `X` of the modalities `names`; `selection` says which column is whose, if anything does."""
+        labels = X.columns if isinstance(X, pd.DataFrame) else None
+        n_columns = np.shape(X)[1]
+        if selection is not None:
+            positions = selection.positions
+        elif isinstance(labels, pd.MultiIndex):
+            first = labels.get_level_values(0).astype(str)
+            positions = {name: np.flatnonzero(first == name) for name in names}
+        else:
+            positions = {names[0]: np.arange(n_columns)}
+        return cls(n_columns, labels, {name: positions[name] for name in names})
+
+    @property
+    def owners(self) -> dict[int, tuple[str, int]]:
+        """Whose column stands at a position, and which of its columns it is; of several the last."""
+        return {int(at): (name, i) for name, places in self.positions.items() for i, at in enumerate(places)}
+
+    def column_names(self) -> list[str]:
+        """Return what `like_table` calls the columns: their own names, ``modality__0`` where they have none."""
+        if self.labels is not None:
+            several = isinstance(self.labels, pd.MultiIndex)
+            return ["__".join(map(str, label)) if several else str(label) for label in self.labels]
+        owners = self.owners
+        return ["{}__{}".format(*owners[at]) if at in owners else f"x{at}" for at in range(self.n_columns)]
+
+
+def like_table(X: Any, filled: Modalities, layout: Layout) -> Any:
+    """Bring what was filled to the form of the table `X`; columns of no modality pass as they came.
+
+    A DataFrame gets all columns of `layout`, in that order, though `X` may lack modalities.
+    """
     if isinstance(X, pd.DataFrame):
-        return _like_frame(X, filled, selection)
-    if selection is None:
-        return filled[filled.names[0]]
-    table: Any = sparse.lil_array(X) if sparse.issparse(X) else np.array(X)
+        return _like_frame(X, filled, layout)
+    if len(layout.positions) == 1 and len(layout.owners) == layout.n_columns:
+        (name,) = layout.positions
+        if np.array_equal(layout.positions[name], np.arange(layout.n_columns)):
+            return filled[name]
+    if sparse.issparse(X):
+        table: Any = sparse.lil_array(X) if isinstance(X, sparse.sparray) else sparse.lil_matrix(X)
+    else:
+        table = np.array(X)
     if table.dtype.kind != "f":
         table = table.astype(np.float64)
-    for name, columns in selection.positions.items():
+    for name, columns in layout.positions.items():
         table[:, columns] = filled[name]
     return table.tocsr() if sparse.issparse(table) else table
 
 
-def _like_frame(X: pd.DataFrame, filled: Modalities, selection: Any) -> pd.DataFrame:
-    if selection is not None:
-        parts = {name: part.columns for name, part in selection.split(X).items()}
-    elif isinstance(X.columns, pd.MultiIndex):
-        level = X.columns.get_level_values(0).astype(str)
-        parts = {name: X.columns[level == name] for name in level.unique()}
-    else:
-        parts = {filled.names[0]: X.columns}
-    out = X.copy()
-    for name, columns in parts.items():
-        if name not in filled:
-            continue
+def _like_frame(X: pd.DataFrame, filled: Modalities, layout: Layout) -> pd.DataFrame:
+    blocks, starts = [X.set_axis(range(X.shape[1]), axis=1)], {}
+    for name in layout.positions:
         values = filled[name]
-        if isinstance(values, pd.DataFrame):
-            for position, column in enumerate(columns):
-                out[column] = values.iloc[:, position].array
-        else:
-            out[columns] = values.toarray() if sparse.issparse(values) else np.asarray(values)
-    return out
+        block = values if isinstance(values, pd.DataFrame) else pd.DataFrame(to_dense(values))
+        starts[name] = sum(other.shape[1] for other in blocks)
+        blocks.append(block.set_axis(X.index).set_axis(range(block.shape[1]), axis=1))
+    places = _places(layout.labels, X.columns)
+    for at, (name, column) in layout.owners.items():
+        places[at] = starts[name] + column
+    kept = np.flatnonzero(places >= 0)
+    return pd.concat(blocks, axis=1).iloc[:, places[kept]].set_axis(layout.labels.take(kept), axis=1)
+
+
+def _places(labels: Any, columns: Any) -> Any:
+    """Return where among `columns` each of `labels` stands, -1 for nowhere; by order where labels are not unique."""
+    if not labels.is_unique and len(labels) == len(columns):
+        return np.arange(len(labels))
+    first = np.flatnonzero(~columns.duplicated())
+    found = columns[first].get_indexer(labels)
+    return np.where(found >= 0, first[found], -1)
 
 
 def all_columns(filled: Modalities) -> Any:
-    """Return the columns of all modalities side by side; ValueError where one is not numeric."""
-    odd = [name for name in filled.names if filled.kind(name) not in NUMERIC]
+    """Return the columns of all modalities side by side."""
+    return side_by_side([flat(filled[name]) for name in filled.names])
+
+
+def require_numbers(X: Modalities) -> None:
+    """Raise where `all_columns` would have to hold what is no number."""
+    odd = [name for name in X.names if X.kind(name) not in NUMERIC]
     if odd:
         raise ValueError(f"output='array' needs numbers, but {odd} hold none; leave them out, or use 'modalities'.")
-    return side_by_side([flat(filled[name]) for name in filled.names])
 
 
 def column_names(X: Modalities) -> list[str]:

@@ -4,11 +4,11 @@ from typing import Any, Self
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.utils import get_tags
 
+from skfusion._base import seeded_clone
 from skfusion._compat import HasMethods, integer
 from skfusion.imputation.strategy import Settings, Strategy
 from skfusion.imputation.tables import Sources, Targets
@@ -22,9 +22,9 @@ class Regressor(Strategy):
     Parameters
     ----------
     estimator : regressor, default=None
-        What is fitted, a clone for each target where it predicts one at a time. None is
-        `HistGradientBoostingRegressor`, of 50 small trees. Missing sources are NaN to an estimator that takes NaN, and
-        the mean to others.
+        What is fitted, a clone for each target where it predicts one at a time. Where it has no ``random_state``, it
+        gets that of the imputer. None is `HistGradientBoostingRegressor`, of 50 small trees. Missing sources are NaN to
+        an estimator that takes NaN, and the mean to others.
     n_components : int or None, default=20
         Modalities of more columns are projected to so many principal components, those that are filled and, before an
         estimator that predicts one target at a time, those that it is filled from. None projects wide CSR alone.
@@ -70,7 +70,7 @@ class Regressor(Strategy):
                 (name, inputs, column[:, 0] if at_once and column.shape[1] == 1 else column) for column in columns
             ]
         fitted = Parallel(n_jobs=settings.n_jobs)(
-            delayed(clone(estimator).fit)(inputs, column) for _, inputs, column in tasks
+            delayed(seeded_clone(estimator, settings.seed).fit)(inputs, column) for _, inputs, column in tasks
         )
         self.regressors_: dict[str, list[Any]] = {name: [] for name in names}
         for (name, _, _), regressor in zip(tasks, fitted):

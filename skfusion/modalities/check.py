@@ -223,7 +223,8 @@ def _check_values(X: Modalities, *, fills: Callable[[Modalities, str], bool] | N
     if counts:
         say(
             f"single values are missing (NaN) inside rows that are present, {counts} by modality; each is filled with "
-            "its column's training mean. Impute beforehand to choose otherwise."
+            "its column's training mean, or 0 where training has no value of the column. Impute beforehand to choose "
+            "otherwise."
         )
 
 

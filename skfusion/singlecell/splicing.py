@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
 from skfusion._build import resolve
-from skfusion._compat import integer, options, real
+from skfusion._compat import as_asked, integer, options, real
 from skfusion.imputation.strategy import Strategy
 from skfusion.modalities import Modalities
 from skfusion.modalities.backed import in_memory
@@ -392,7 +392,9 @@ class SplicingFusion(DrawsCells, InfersVelocity, ClassNamePrefixFeaturesOutMixin
         ndarray of float32 (n_cells, n_latent)
             A cell with no layer gets the mean of the training cells.
         """
-        return self.embed(X, "fusion")
+        check_is_fitted(self)
+        cells = self._read(X)
+        return as_asked(self, self.pretrainer_.embed(cells, "fusion"), cells.sample_ids)
 
     def embed(self, X: Any, head: str = "fusion") -> Any:
         """Return the embedding of one head.

@@ -300,9 +300,21 @@ def test_set_output_gives_frames_with_the_names_of_the_columns(estimator, y):
     assert len(frame.columns) == frame.shape[1] == len(estimator.get_feature_names_out())
 
 
+def test_set_output_keeps_the_ids_of_samples(fitted):
+    needs(hasattr(fitted, "set_output"), "set_output")
+    ids = [f"s{i}" for i in range(12)]
+    fitted.set_output(transform="pandas")
+    assert fitted.transform(Modalities(NEW, sample_ids=ids)).index.tolist() == ids
+    frames = wide_frame(NEW).set_index(np.array(ids))
+    assert fitted.transform({name: frames[columns] for name, columns in COLUMNS.items()}).index.tolist() == ids
+    assert fitted.transform(NEW).index.tolist() == list(range(12))
+
+
 def test_names_of_columns_hold_the_names_that_came(estimator, y):
     embeds = hasattr(estimator, "embed") or scores_by_modality(estimator)
     needs(hasattr(estimator, "get_feature_names_out") and not embeds, "names of columns")
+    if "output" in estimator.get_params():
+        estimator.set_params(output="array")  # else a frame comes back under its own names
     estimator.set_params(modalities=COLUMNS).fit(wide_frame(DATA), y)
     assert estimator.get_feature_names_out()[:7].tolist() == [f"{m}__{c}" for m in COLUMNS for c in COLUMNS[m]]
 

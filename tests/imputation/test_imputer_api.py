@@ -269,11 +269,8 @@ def test_a_draw_has_the_form_of_what_transform_returns(name):
 def test_what_is_no_distribution_says_which_are(name):
     message = r"is no distribution; those that are: \['factor', 'knn', 'vae', 'gan', 'diffusion'\]"
     assert not hasattr(fitted(name), "sample")
-    with pytest.raises(AttributeError) as caught:
-        _ = ModalityImputer(name).sample
-    assert caught.match("has no attribute 'sample'")
     with pytest.raises(AttributeError, match=message):
-        raise caught.value.__cause__
+        _ = ModalityImputer(name).sample
     with pytest.raises(AttributeError, match=message):
         fitted(name).uncertainty(NEW)
 

@@ -343,6 +343,7 @@ def test_it_names_what_it_gives(cells):
     assert list(frame) == list(model.get_feature_names_out())
     assert frame.shape == (120, 16)
     assert frame.to_numpy().dtype == np.float32
+    assert frame.index.tolist() == cells.obs_names.tolist()
 
 
 def test_what_needs_expression_says_so(cells):
