@@ -18,6 +18,7 @@ FUSIONS = {
     "select": "skfusion.fusion.select:Select",
     "shared_specific": "skfusion.fusion.shared_specific:SharedSpecific",
     "mixture_of_experts": "skfusion.fusion.mixture_of_experts:MixtureOfExperts",
+    "evidential": "skfusion.fusion.evidential:Evidential",
     "early_sum": "skfusion.fusion.early_sum:EarlySum",
     "early_concat": "skfusion.fusion.early_concat:EarlyConcat",
     "hierarchical": "skfusion.fusion.hierarchical:Hierarchical",
