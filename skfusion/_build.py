@@ -254,6 +254,13 @@ def build_fusion(spec: Any, widths: dict[str, int], n_latent: int, **options: An
     return spec(widths, n_latent, **{**options, **set_options})
 
 
+def fusion_class(spec: Any) -> Any:
+    """Return what `spec` builds a fusion with, a class or a function, or the module that it is."""
+    if isinstance(spec, partial):
+        return spec.func
+    return resolve("fusion", spec, FUSIONS) if isinstance(spec, str) and spec in FUSIONS else spec
+
+
 def build_stand_in(spec: Any, widths: dict[str, int]) -> Any:
     """Build what stands in for a missing modality, if anything does."""
     if spec is None or is_module(spec):

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 
 from skfusion._base import fits
-from skfusion._build import build_objectives, prepared
+from skfusion._build import build_objectives, fusion_class, prepared
 from skfusion._compat import options, real
 from skfusion._network import NetworkEstimator, batch_size
 from skfusion._targets import training_set
@@ -171,10 +171,14 @@ class JointFusionBase(NetworkEstimator):
         device = resolve_device(self.device)
         with seeded(seed, device):
             network = self._build_network(data, seed)
+            label_smoothing = getattr(self, "label_smoothing", 0.0)
+            criterion = _without_reduction(self.criterion)
+            if criterion is None and hasattr(network.fusion, "criterion"):
+                criterion = network.fusion.criterion(label_smoothing)
             supervised = Supervised(
-                _without_reduction(self.criterion),
+                criterion,
                 n_classes=network.n_classes,
-                label_smoothing=getattr(self, "label_smoothing", 0.0),
+                label_smoothing=label_smoothing,
                 balance=self.balance,
             )
             # What was given stands in for the fusion's own of its class.
@@ -213,7 +217,7 @@ class JointFusionBase(NetworkEstimator):
             encoders,
             trunk,
             fusion,
-            head=self._build_head(self.n_latent),
+            head=None if hasattr(fusion, "decide") else self._build_head(self.n_latent),
             heads=heads,
             n_classes=self._n_classes_by_output(),
         )
@@ -270,15 +274,27 @@ class JointFusionBase(NetworkEstimator):
         else:
             raise ValueError(
                 f"head is {head!r}; due is one of {['fusion', *network.head_names]}. unimodal_heads=True gives every "
-                "modality a prediction of its own, as 'zorro', 'bottleneck', 'irene' and 'unseen' do."
+                "modality a prediction of its own, as 'zorro', 'bottleneck', 'irene', 'unseen' and 'evidential' do."
             )
         return np.concatenate([predict(o).cpu().double().numpy() for o in self.net_.outputs(self._tensors(X))])
+
+    def _uncertainty(self, raw: Any) -> Any:
+        """Return what the fusion says of raw predictions (n_samples, n_classes)."""
+        from torch import from_numpy
+
+        return self.network_.fusion.uncertainty(from_numpy(raw)).numpy()
 
     def _lacks(self, X: Modalities, head: str | None) -> Any:
         """Which samples have nothing that a head could predict from."""
         if head in X.names:
             return ~X.present[:, X.names.index(head)]
         return ~X.present.any(axis=1)
+
+
+def tells_uncertainty(estimator: Any) -> bool:
+    """Whether the fusion of an estimator, fitted or not, says how little it knows."""
+    fusion = estimator.network_.fusion if hasattr(estimator, "net_") else fusion_class(estimator.fusion)
+    return hasattr(fusion, "uncertainty")
 
 
 def _without_reduction(criterion: Any) -> Any:

@@ -179,9 +179,26 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
                 f"fill_missing is {self.fill_missing!r}, but fusion={self.fusion!r} has what stands in for a missing "
                 "modality itself; leave fill_missing at None, or choose another fusion."
             )
+        self._require_classes(fusion)
         if takes_theirs or (source is not None and handed_over(source.network_, fusion, list(encoders))):
             self._handed_over.append("fusion")
         return fusion
+
+    def _require_classes(self, fusion: Any) -> None:
+        """Raise where a fusion decides about the classes of one output, and there are none, or several outputs."""
+        n_classes = self._n_classes_by_output()
+        if not getattr(fusion, "classifies_only", False) or (n_classes is not None and len(n_classes) == 1):
+            return
+        came = "learns no classes" if n_classes is None else f"was given a y of {len(n_classes)} outputs"
+        raise ValueError(
+            f"fusion is {self.fusion!r}, which combines decisions about the classes of one output, but "
+            f"{type(self).__name__} {came}; due is a JointFusionClassifier with y (n_samples,). Choose another fusion, "
+            "such as 'mean'" + ("." if n_classes is None else ", or fit one classifier an output.")
+        )
+
+    def _n_classes_by_output(self) -> list[int] | None:
+        """Return the number of classes of each output; None where there are no classes."""
+        return None
 
     def _fusion_of(self, source: Any, encoders: dict[str, Any]) -> Any:
         """Return the fusion of `source`, for those of its modalities that there are."""
@@ -404,7 +421,7 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
         sums: dict[str, Any] = {}
         start, finite = 0, True
         for output in self.net_.outputs(train):
-            probe = output.fused if self.network_.head is None else self.network_.final(output)
+            probe = self.network_.final(output) if self.network_.predicts else output.fused
             finite = probe.isfinite().all() & finite
             stop = start + len(output.fused)
             for head, embedding in output.heads.items():

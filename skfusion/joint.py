@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion._compat import options, real
-from skfusion._joint import JointFusionBase
+from skfusion._joint import JointFusionBase, tells_uncertainty
 from skfusion._targets import class_prior, encode_classes
 from skfusion.modalities import check_modalities
 
@@ -29,11 +30,11 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         each. An encoder may come as a class or ``functools.partial`` of one.
     fusion : str, class, functools.partial or nn.Module, default="concat"
         A name of `skfusion.fusion.FUSIONS`: of embeddings "concat", "sum", "mean", "product", "gated", "attention",
-        "tensor", "low_rank", "select", "shared_specific", "drfuse", "mixture_of_experts"; of tokens "early_sum",
-        "early_concat", "hierarchical", "hierarchical_split", "cross_attention", "cross_attention_concat", "protst",
-        "irene", "bottleneck", "zorro", "everything_at_once", "unseen", "optimal_transport". The guide on fusions says
-        when to choose which. "pretrained" is that of `pretrained`, whatever it is, weights and all; it needs the same
-        `n_latent`, and `X` may have fewer modalities than it knows, never more.
+        "tensor", "low_rank", "select", "shared_specific", "drfuse", "mixture_of_experts", "evidential"; of tokens
+        "early_sum", "early_concat", "hierarchical", "hierarchical_split", "cross_attention", "cross_attention_concat",
+        "protst", "irene", "bottleneck", "zorro", "everything_at_once", "unseen", "optimal_transport". The guide on
+        fusions says when to choose which. "pretrained" is that of `pretrained`, whatever it is, weights and all; it
+        needs the same `n_latent`, and `X` may have fewer modalities than it knows, never more.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take; see the guide on input.
     objectives : list, default=None
@@ -61,8 +62,8 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         mixture of centres of its embeddings, weighted by what is present (as in SMIL). None leaves it out.
     unimodal_heads : bool, default=False
         Every modality has a prediction of its own, `predict(X, head="labs")`, and the loss is the mean of all of them
-        and the fused one. "zorro", "bottleneck", "irene" and "unseen" have these in any case; in "bottleneck" and
-        "irene" a modality's prediction has seen the others.
+        and the fused one. "zorro", "bottleneck", "irene", "unseen" and "evidential" have these in any case; in
+        "bottleneck" and "irene" a modality's prediction has seen the others.
     balance : {"none", "gradient_blending", "ogm"}, default="none"
         What keeps a modality that learns fast from starving the others; both need `unimodal_heads` and turn them on.
         "gradient_blending" holds a part out and weights the losses by how much a head generalises over how much it
@@ -98,7 +99,7 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
     scheduler : "one_cycle", class, functools.partial or None, default="one_cycle"
         A torch learning rate scheduler.
     criterion : nn.Module, default=None
-        A torch loss of (predictions, targets); None is cross-entropy.
+        A torch loss of (predictions, targets); None is cross-entropy, or the loss that "evidential" has.
     early_stopping : bool, default=False
         Hold out a part, stop when its loss no longer improves, and restore the best weights. Nothing is held out below
         50 samples, or where a class cannot be split.
@@ -292,6 +293,27 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
             return self.classes_[probabilities.argmax(axis=1)]
         return np.stack([c[p.argmax(axis=1)] for c, p in zip(self.classes_, probabilities)], axis=1)
 
+    @available_if(tells_uncertainty)
+    def uncertainty(self, X: Any, head: str | None = None) -> Any:
+        """Return how little is known of each sample, from 0 to 1, where the fusion is "evidential".
+
+        Parameters
+        ----------
+        X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
+            The samples.
+        head : str, default=None
+            As in `predict_proba`.
+
+        Returns
+        -------
+        ndarray of float64 (n_samples,)
+            n_classes / S, with S the sum of the Dirichlet's parameters; 1 for a sample with nothing present, or without
+            the head's modality.
+        """
+        check_is_fitted(self)
+        X = check_modalities(self, X, reset=False)
+        return np.where(self._lacks(X, head), 1.0, self._uncertainty(self._raw_predictions(X, head)))
+
     def _learn_target(self, y: Any, sample_weight: Any, classes: Any = None) -> Any:
         self.classes_, codes = encode_classes(y)
         if classes is not None:
@@ -336,7 +358,7 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
         "auto" goes by the modality's kind: "mlp" for tables (wide CSR is projected to 50 components first), "conv1d"
         for sequences, "conv2d" for images, "conv3d" for volumes; see `JointFusionClassifier`.
     fusion : str, class, functools.partial or nn.Module, default="concat"
-        A name of `skfusion.fusion.FUSIONS`; see `JointFusionClassifier`.
+        A name of `skfusion.fusion.FUSIONS` but "evidential"; see `JointFusionClassifier`.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take; see the guide on input.
     objectives : list, default=None

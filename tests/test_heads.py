@@ -32,6 +32,7 @@ HEADS = {
     "bottleneck": ["a", "b"],
     "irene": ["a", "b"],
     "unseen": ["a", "b"],
+    "evidential": ["a", "b"],
 }
 """Fusions that predict by head in any case."""
 

@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skfusion import JointFusionClassifier, JointFusionRegressor, Modalities
+from skfusion._build import resolve
 from skfusion.datasets import load_basic_motions, load_handwritten
 from skfusion.encoders import Identity, Patches
 from skfusion.encoders.batch import Tokens
@@ -47,6 +48,7 @@ SILENT = {
     "select",
     "shared_specific",
     "mixture_of_experts",
+    "evidential",
     "unseen",
 }
 """Fusions without attention between modalities."""
@@ -471,12 +473,15 @@ def test_bf16_computes_nearly_what_float32_does(fusion):
     embedding = model.transform(X)
     assert np.ptp(expected["fusion"][:, 0]) > 0.1
     model.net_.precision = "bf16"
+    fuses_by_layers = n_parameters(model.network_.fusion) > 0
     for head in heads:
         apart = np.abs(model.predict_proba(X, head) - expected[head]).max()
         assert apart < 2e-2, head
-        assert apart > 0 or head != "fusion"
+        assert apart > 0 or head != "fusion" or not fuses_by_layers
     assert model.transform(X).dtype == np.float32
-    assert 0 < np.abs(model.transform(X) - embedding).max() < 0.2
+    apart = np.abs(model.transform(X) - embedding).max()
+    assert apart < 0.2
+    assert apart > 0 or not fuses_by_layers
 
 
 @EVERY
@@ -486,7 +491,8 @@ def test_bf16_trains(fusion):
     assert {parameter.dtype for parameter in model.network_.parameters()} == {torch.float32}
     losses = model.history_[:, "train_loss"]
     assert np.isfinite(losses).all()
-    assert losses[-1] < losses[0]
+    # A fusion's own criterion may grow stricter as training goes on.
+    assert losses[-1] < losses[0] or hasattr(model.network_.fusion, "criterion")
     assert model.score(X, y) > 0.65
     stored = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(stored.predict_proba(X), model.predict_proba(X))
@@ -692,9 +698,13 @@ def test_what_one_of_three_sequences_knows_is_found_in_the_fused_embedding_of_it
 
 
 @EVERY
-def test_every_fusion_is_a_regressor_too(fusion):
+def test_every_fusion_is_a_regressor_too_unless_it_says_that_it_classifies_only(fusion):
     X, y = tables(60, n_modalities=3)
     model = JointFusionRegressor(**{**SMALL, "fusion": fusion, "max_epochs": 15, "lr": 0.02})
+    if getattr(resolve("fusion", fusion, FUSIONS), "classifies_only", False):
+        with pytest.raises(ValueError, match=f"fusion is '{fusion}'.*JointFusionRegressor learns no classes"):
+            model.fit(X, 5.0 + y)
+        return
     assert model.fit(X, 5.0 + y).score(X, 5.0 + y) > 0.2
 
 

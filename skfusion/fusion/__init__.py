@@ -19,6 +19,7 @@ FUSIONS = {
     "shared_specific": "skfusion.fusion.shared_specific:SharedSpecific",
     "drfuse": "skfusion.fusion.drfuse:DrFuse",
     "mixture_of_experts": "skfusion.fusion.mixture_of_experts:MixtureOfExperts",
+    "evidential": "skfusion.fusion.evidential:Evidential",
     "early_sum": "skfusion.fusion.early_sum:EarlySum",
     "early_concat": "skfusion.fusion.early_concat:EarlyConcat",
     "hierarchical": "skfusion.fusion.hierarchical:Hierarchical",

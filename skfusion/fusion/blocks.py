@@ -40,7 +40,7 @@ class PooledFusion(nn.Module):
         super().__init__()
         self.adapters = self.adapted(widths, n_latent)
         self.build(widths, n_latent, n_heads)
-        self.refine = Refine(self.width, n_latent, dropout_rate)
+        self.refine: nn.Module = Refine(self.width, n_latent, dropout_rate)
 
     def adapted(self, widths: dict[str, int], n_latent: int) -> nn.ModuleList:
         """Return maps that bring each modality to the width that `combine` wants."""

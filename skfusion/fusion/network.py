@@ -26,7 +26,7 @@ class FusionNetwork(nn.Module):
     fusion : nn.Module
         Tokens and presence to a `FusionOutput`.
     head : nn.Module, default=None
-        Fused embedding (B, n_latent) to predictions (B, n_out).
+        Fused embedding (B, n_latent) to predictions (B, n_out); a fusion that decides by itself needs none.
     heads : dict of str to nn.Module, default=None
         The same for other heads of the fusion, by name.
     trunk : nn.Module, default=None
@@ -146,9 +146,19 @@ class FusionNetwork(nn.Module):
         return output
 
     def predict(self, output: FusionOutput, head: str = "fusion") -> Tensor:
-        """Predictions (B, n_out): from the fused embedding, or from that of another head."""
-        if head == "fusion":
-            prediction: Tensor = self._head()(output.fused)
+        """Predictions (B, n_out): from the fused embedding, or from that of another head.
+
+        Where the fusion has a ``decide``, they are what it makes of the logits of all modalities' heads, or of one's.
+        """
+        decide: Any = getattr(self.fusion, "decide", None)
+        if decide is not None:
+            names = self.names if head == "fusion" else [head]
+            logits = [self.heads[self.head_names.index(name)](output.heads[name]) for name in names]
+            there: Any = output.present
+            present = torch.stack([self.present_in(name, there) for name in names], 1)  # (B, M)
+            prediction: Tensor = decide(torch.stack(logits, 1), present)
+        elif head == "fusion":
+            prediction = self._head()(output.fused)
         else:
             prediction = self.heads[self.head_names.index(head)](output.heads[head])
         return prediction
@@ -168,6 +178,11 @@ class FusionNetwork(nn.Module):
     def present_in(self, head: str, present: Tensor) -> Tensor:
         """Which samples have what a head needs, (B, M) -> (B,)."""
         return present[:, self.names.index(head)] if head in self.names else present.any(1)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether there is a head to predict from."""
+        return self.head is not None or bool(self.head_names)
 
     def _head(self) -> nn.Module:
         if self.head is None:

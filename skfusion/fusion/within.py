@@ -6,7 +6,10 @@ from torch import Tensor, nn
 from skfusion.encoders.batch import Tokens
 from skfusion.fusion.output import FusionOutput
 
-_FLAGS = ("is_pure", "predicts_by_head", "global_apart", "fills_missing", "objectives")
+_KEPT = (
+    *("is_pure", "predicts_by_head", "global_apart", "fills_missing", "classifies_only", "objectives"),
+    *("decide", "criterion", "uncertainty"),
+)
 
 
 class Within(nn.Module):
@@ -24,9 +27,9 @@ class Within(nn.Module):
         super().__init__()
         self.fusion = fusion
         self.widths = dict(widths)
-        for flag in _FLAGS:
-            if hasattr(fusion, flag):
-                setattr(self, flag, getattr(fusion, flag))
+        for name in _KEPT:
+            if hasattr(fusion, name):
+                setattr(self, name, getattr(fusion, name))
 
     def forward(self, tokens: dict[str, Tokens], present: Tensor) -> FusionOutput:
         """Tokens (B, T, D) a modality and `present` (B, M) to a `FusionOutput`."""

@@ -63,6 +63,11 @@ class Supervised(nn.Module):
         self.blend: dict[str, float] = {}
         self._scores: dict[str, Tensor] = {}
 
+    def begin_epoch(self, progress: float) -> None:
+        """Tell a criterion that changes with time how far the training has come, from 0 to 1."""
+        if hasattr(self.criterion, "begin_epoch"):
+            self.criterion.begin_epoch(progress)  # type: ignore[union-attr, operator]
+
     def views(self, batch: Batch, generator: object = None) -> dict[str, Batch]:
         """Return the batch as it is."""
         return {"clean": batch}

@@ -137,7 +137,7 @@ class TableTransfer(Objective):
             )
         n_channels, width = encoders[self.image].n_out, encoders[self.table].n_out
         with torch.no_grad():
-            n_out = network.head(torch.zeros(1, setting.widths["fusion"])).shape[1]
+            n_out = sum(network.n_classes or network.head(torch.zeros(1, setting.widths["fusion"])).shape[1:])
         self.head = nn.Linear(width, n_out)
         self.columns = nn.Linear(n_channels, n_in)  # a map a column
         self.register_buffer("visible", torch.ones(n_features, n_channels, dtype=torch.bool))

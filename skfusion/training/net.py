@@ -244,10 +244,13 @@ class FusionNet(NeuralNet):
             self.scheduler_.step(mean) if plateau else self.scheduler_.step()
 
     def on_epoch_begin(self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any) -> None:
-        """Tell the network how far the training has come."""
+        """Tell the network and the objectives how far the training has come."""
         super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
         done = len(self.history) - 1 - self._n_before  # this epoch has a row already
-        self.module_.begin_epoch(done / (self.max_epochs - 1) if self.max_epochs > 1 else 1.0)
+        progress = done / (self.max_epochs - 1) if self.max_epochs > 1 else 1.0
+        self.module_.begin_epoch(progress)
+        for objective in self.criterion_:
+            getattr(objective, "begin_epoch", noop)(progress)
 
     def on_epoch_end(self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any) -> None:
         """Let objectives look at the epoch that has ended."""
