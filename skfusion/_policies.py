@@ -1,12 +1,14 @@
 """What a policy decides on, what was decided, and the table of all decisions."""
 
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from skfusion._scheduling import entropies
+from skfusion._warn import listed, warn
 from skfusion.modalities import Modalities
 from skfusion.modalities.kinds import take
 from skfusion.modalities.patterns import by_pattern, name_pattern
@@ -18,6 +20,9 @@ NOT_WORTH = "no gain worth its cost"
 WORTH = "worth its cost"
 CHOSEN = "chosen by the policy"
 STOPPED = "stopped by the policy"
+_REFUSED = "refused: "
+_TIE = 1e-9
+"""Values that differ by less, relative to the largest, are equal: sums of the same gains in another order."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,35 @@ def read_answer(answer: Any, state: SchedulerState, names: list[str]) -> tuple[i
     if answer is None:
         return -1, STOPPED
     if not isinstance(answer, str) or answer not in state.available:
-        return -1, f"refused: {answer!r} is not available"
+        return -1, f"{_REFUSED}{answer!r} is not available"
     return names.index(answer), CHOSEN
+
+
+def warn_of_refused(steps: list[Step], names: list[str]) -> None:
+    """Tell how many answers of a policy were refused, and of the first."""
+    refused = [(step, row) for step in steps for row, reason in enumerate(step.reasons) if reason.startswith(_REFUSED)]
+    if refused:
+        step, row = refused[0]
+        available = [name for name, gain in zip(names, step.gains[row]) if not np.isnan(gain)]
+        warn(
+            f"policy gave {len(refused)} answer{'s' if len(refused) > 1 else ''} that were refused, which stops these "
+            f"samples; the first: {shorten(step.reasons[row].removeprefix(_REFUSED), 200)}; {listed(available)} "
+            "are. Return a key of state.available as it is spelt there, or None."
+        )
+
+
+def best_of(value: Any, immediate: Any, costs: Any) -> Any:
+    """Return the column (n,) of the largest `value` (n, n_modalities).
+
+    Of equal ones, that of the largest `immediate` value of this shape; then that of the lowest of `costs`
+    (n_modalities,); then the first.
+    """
+    tied = np.ones(value.shape, dtype=bool)
+    for key in (value, immediate):
+        key = np.where(tied, key, -np.inf)
+        top = key.max(axis=1, keepdims=True)
+        tied &= key >= top - _TIE * np.abs(top)
+    return np.where(tied, -costs, -np.inf).argmax(axis=1)
 
 
 def trace_of(

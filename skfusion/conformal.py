@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.base import ClassifierMixin, RegressorMixin, clone
+from sklearn.base import ClassifierMixin, RegressorMixin, clone, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
@@ -23,19 +23,20 @@ from skfusion._calibration import (
 from skfusion._coins import flip_coins
 from skfusion._compat import HasMethods, integer, options, real
 from skfusion._targets import class_prior, fit_with, training_set
-from skfusion._warn import warn
+from skfusion._warn import listed, warn
+from skfusion._wrapped import check_wrapped, has_tags, unfrozen
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.patterns import find_patterns, name_pattern
 from skfusion.select import FusionClassifier, FusionRegressor, _inner
 
 
 class _Pool(NamedTuple):
-    """What calibrates a missing pattern: own samples and those of `others`, which may all tell as much as it does."""
+    """What calibrates a missing pattern: own samples and those of `others`, of which `unlike` tell more or less."""
 
     others: Any
+    unlike: Any
     n_own: int
     n_samples: int
-    alike: bool
     threshold: Threshold
 
 
@@ -87,8 +88,17 @@ class _PatternConformal(FusionEstimator):
         ------
         ValueError
             Where the input is not as due (it names the modality), where no group can be held out since each alone has
-            a class or modality, or where a classifier gives no probabilities.
+            a class or modality, where the estimator is of the other kind, gives no probabilities, or is frozen and does
+            not know a class of `y`.
+        NotFittedError
+            Where a frozen estimator was never fitted.
+
+        Warns
+        -----
+        UserWarning
+            Where a missing pattern has too few calibration samples and borrows from samples that tell more or less.
         """
+        self._check_estimator()
         X = check_modalities(self, X, y, reset=True)
         data = training_set(self, X, y, sample_weight, groups, numeric=not self._is_classifier, multi_output=False)
         rng = check_random_state(self.random_state)
@@ -103,6 +113,16 @@ class _PatternConformal(FusionEstimator):
         self.calibration_indices_ = data.kept[held_out]
         self._calibrate(data.X[held_out], target[held_out], find_patterns(data.X.present)[0])
         return self
+
+    def _check_estimator(self) -> None:
+        check_wrapped(self.estimator)
+        is_other = is_regressor if self._is_classifier else is_classifier
+        if has_tags(self.estimator) and is_other(self.estimator):
+            due, other = ("classifier", "regressor") if self._is_classifier else ("regressor", "classifier")
+            raise ValueError(
+                f"estimator {type(unfrozen(self.estimator)).__name__} is a {other}; due is a {due}. Wrap it in "
+                f"PatternConformal{other.capitalize()}."
+            )
 
     def _fit_inner(self, data: Any, rows: Any) -> Any:
         part = self._default() if self.estimator is None else clone(self.estimator)
@@ -142,6 +162,22 @@ class _PatternConformal(FusionEstimator):
             },
             index=pd.Index(map(self._spell, seen), name="pattern"),
         )
+        self._warn_unlike("too few calibration samples have", dict(zip(self.patterns_.index, pools)))
+
+    def _warn_unlike(self, why: str, pools: dict[str, _Pool]) -> None:
+        """Tell of the patterns among `pools` that samples which tell more or less calibrate, and rule out something."""
+        found = {name: pool for name, pool in pools.items() if len(pool.unlike) and np.isfinite(pool.threshold.score)}
+        if found and not self._is_constant:
+            borrowed = sorted({self._spell(other) for pool in found.values() for other in pool.unlike})
+            least = least_samples(self.confidence)
+            advice = ["Fit with more such samples"]
+            advice += ["use pooling='subset'"] if self.pooling == "nearest" else []
+            # Own samples that would do, if for larger sets than a promise needs.
+            advice += [f"lower min_samples to {least}"] if any(p.n_own >= least for p in found.values()) else []
+            warn(
+                f"{why} just the modalities of {listed(list(found))}; these are calibrated on {listed(borrowed)}, "
+                f"which tell more or less than they do, so that coverage may be another. {', or '.join(advice)}."
+            )
 
     def _pool(self, pattern: Any) -> _Pool:
         """Calibrate one pattern (n_modalities,) on its own samples, and where they are too few on others'."""
@@ -154,13 +190,13 @@ class _PatternConformal(FusionEstimator):
         rows = np.flatnonzero(chosen[which])
         own = (patterns == pattern).all(axis=1)
         others = patterns[chosen & ~own]
-        alike = not len(others) or (subset and bool((others | ~pattern).all()))
+        unlike = others[(pattern & ~others).any(axis=1)] if subset else others
         if subset and len(others):
             scores, coins = self._scores(_cut_down(X[rows], pattern), target[rows])
         else:
             scores, coins = scores[rows], coins[rows]
         threshold = find_threshold(scores, coins, self.confidence)
-        return _Pool(others, int(counts[own].sum()), len(rows), alike, threshold)
+        return _Pool(others, unlike, int(counts[own].sum()), len(rows), threshold)
 
     def _thresholds(self, X: Modalities) -> tuple[Any, Any]:
         """Return the threshold of each sample's pattern: scores and coins, (n_samples,) each."""
@@ -173,17 +209,9 @@ class _PatternConformal(FusionEstimator):
                 "confidence."
             )
         new = {
-            self._spell(pattern): pool
-            for pattern, pool in zip(patterns, pools)
-            if not (pool.alike or pattern.tobytes() in self._pools)
+            self._spell(pattern): pool for pattern, pool in zip(patterns, pools) if pattern.tobytes() not in self._pools
         }
-        if new:
-            borrowed = sorted({self._spell(other) for pool in new.values() for other in pool.others})
-            warn(
-                f"no sample of fit had just the modalities of {list(new)}; these are calibrated on {borrowed}, which "
-                "tell more or less than they do, so that coverage may be another. Fit with such samples"
-                + ("." if self.pooling == "subset" else ", or use pooling='subset'.")
-            )
+        self._warn_unlike("no sample of fit had", new)
         found = np.array([pool.threshold for pool in pools])[which]
         return found[:, 0], found[:, 1]
 
@@ -360,12 +388,18 @@ class PatternConformalClassifier(ClassifierMixin, _PatternConformal):
     def _learn_target(self, y: Any, sample_weight: Any) -> Any:
         if not (self.estimator is None or hasattr(self.estimator, "predict_proba")):
             raise ValueError(
-                f"estimator {type(self.estimator).__name__} gives no probabilities, which sets are made from. Wrap it "
-                "in CalibratedClassifierCV."
+                f"estimator {type(unfrozen(self.estimator)).__name__} gives no probabilities, which sets are made "
+                "from. Wrap it in CalibratedClassifierCV."
             )
         # A frozen estimator may know classes that no calibration sample has.
-        known = self.estimator.classes_ if isinstance(self.estimator, FrozenEstimator) else y
-        self.classes_ = np.union1d(known, y)
+        self.classes_ = np.unique(self.estimator.classes_ if isinstance(self.estimator, FrozenEstimator) else y)
+        known = self.classes_.tolist()
+        unknown = [label for label in np.unique(y).tolist() if label not in set(known)]
+        if unknown:
+            raise ValueError(
+                f"y has the classes {unknown}, which the frozen estimator does not know; it knows {known}. Calibrate "
+                "on samples of these, with labels as it was fitted on."
+            )
         codes = np.searchsorted(self.classes_, y)
         self._prior = class_prior(codes, len(self.classes_), sample_weight)
         return codes

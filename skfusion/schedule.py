@@ -23,11 +23,14 @@ from skfusion._policies import (
     WORTH,
     Situation,
     Step,
+    best_of,
     read_answer,
     trace_of,
+    warn_of_refused,
 )
 from skfusion._scheduling import Columns, GainForecaster, Tables, held_out
 from skfusion._targets import class_prior, fit_with, training_set
+from skfusion._wrapped import check_wrapped
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.check import SINGLE
 from skfusion.modalities.kinds import take
@@ -49,16 +52,15 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
     estimator : classifier, default=None
         What predicts from any subset of the modalities; it needs `predict_proba`, and is given the modalities that are
         acquired alone. None is `LateFusionStacker()`. One that shall keep its fit comes as a `FrozenEstimator`.
-    costs : dict of str to float, float, or None, default=None
-        What each modality costs; 1 for those that a dict does not name. None is 1 for all. What costs 0 is taken at
-        once.
+    costs : dict or Series of str to float, float, or None, default=None
+        What each modality costs; 1 for those that are not named. None is 1 for all. What costs 0 is taken at once.
     lookahead : {1, 2}, default=2
         1 counts what a modality adds by itself. 2 also counts what the best next one adds once this one is known, as
         far as it is worth its cost: two modalities that say something only together, or a cheap one that tells where a
         dear one pays, are found by 2 alone.
     trade_off : float, default=0.01
         The price of one unit of cost in nats of log loss: a modality is asked for where its expected gain exceeds
-        ``trade_off * cost``. Larger values ask for less.
+        ``trade_off * cost``. Larger values ask for less; where nothing is worth its price, nothing is asked for.
     threshold : float, default=None
         Stop as soon as the most probable class has this probability. None never stops for that.
     budget : float, default=None
@@ -66,7 +68,7 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
     policy : "value" or callable, default="value"
         A callable, ``policy(state) -> name or None``, decides instead: a rule, a person or a language model. It gets a
         `SchedulerState`, sample by sample, with `sample`, `step`, `present`, `available`, `budget`, `probabilities` and
-        `gains`, and stops with None. What it may not have is refused, which stops as well.
+        `gains`, and stops with None. What it may not have is refused with a warning, which stops as well.
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take.
     cv : int, splitter or iterable, default=5
@@ -99,6 +101,9 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
     the probabilities, a set of modalities at a time. Up to six modalities all sets are learnt, above that all
     up to pairs and the best eight of each larger size; elsewhere the largest set inside the one at hand stands in.
 
+    Where two modalities gain the same in either order, the one that gains most by itself beyond its price comes first,
+    of equal ones the cheaper, and then the first by name.
+
     Three modalities that say something only together are beyond a lookahead of 2.
 
     References
@@ -128,7 +133,7 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
 
     _parameter_constraints = {
         "estimator": [HasMethods(["fit", "predict_proba"]), None],
-        "costs": [Mapping, real(0), None],
+        "costs": [Mapping, HasMethods(["keys", "items"]), real(0), None],
         "lookahead": [integer(1)],
         "trade_off": [real(0)],
         "threshold": [real(0, 1, closed="right"), None],
@@ -192,6 +197,7 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
             Where the input is not as due (it names the modality), a cost is below 0 or of no modality, or no training
             sample has a modality.
         """
+        check_wrapped(self.estimator)
         if self.lookahead > 2:
             raise ValueError(f"lookahead is {self.lookahead}; due is 1 or 2.")
         original = check_modalities(self, X, y, reset=True)
@@ -276,7 +282,7 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
             after it beyond its price. NaN for what is present. Neither `budget` nor `policy` plays a part.
         """
         X = self._checked(X)
-        _, gains = self._forecast(X, X.present, ~X.present, np.full(len(X), np.inf))
+        *_, gains = self._forecast(X, X.present, ~X.present, np.full(len(X), np.inf))
         gains[X.present] = np.nan
         return pd.DataFrame(gains, columns=X.names, index=X.sample_ids)[list(self.modality_names_in_)]
 
@@ -298,7 +304,9 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         X = self._checked(X)
         can = X.present | self._allowed(available, X)
         names = np.array([*X.names, None], dtype=object)
-        return names[self._decide(X, X.present, can, 0, np.arange(len(X))).actions]
+        found = self._decide(X, X.present, can, 0, np.arange(len(X)))
+        warn_of_refused([found], X.names)
+        return names[found.actions]
 
     def schedule(self, X: Any, *, available: Any = None, start: Any = None) -> Bunch:
         """Acquire modalities of `X` one by one, and say why.
@@ -395,6 +403,7 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
             going = found.actions >= 0
             acquired[active[going], found.actions[going]] = True
             active = active[going]
+        warn_of_refused(steps, X.names)
         return Bunch(
             present=acquired[:, [X.names.index(name) for name in order]],
             cost=acquired @ self._costs,
@@ -407,10 +416,11 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         left = np.full(len(X), np.inf if self.budget is None else self.budget) - acquired @ self._costs
         askable = can & ~acquired
         affordable = askable & (self._costs <= left[:, None] + 1e-9)
-        probabilities, gains = self._forecast(X, acquired, affordable, left)
+        probabilities, alone, gains = self._forecast(X, acquired, affordable, left)
         reasons = np.full(len(X), NOT_WORTH, dtype=object)
-        value = np.where(affordable, gains - self.trade_off * self._costs, -np.inf)
-        actions = np.where(value.max(axis=1) > 0, value.argmax(axis=1), -1)
+        prices = self.trade_off * self._costs
+        value = np.where(affordable, gains - prices, -np.inf)
+        actions = np.where(value.max(axis=1) > 0, best_of(value, alone - prices, self._costs), -1)
         reasons[actions >= 0] = WORTH
         halted = {NOTHING_LEFT: ~askable.any(axis=1), OVER_BUDGET: askable.any(axis=1) & ~affordable.any(axis=1)}
         if self.threshold is not None:
@@ -424,25 +434,28 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
             actions[rows], reasons[rows] = -1, reason
         return Step(positions, acquired, actions, reasons, np.where(affordable, gains, np.nan), probabilities)
 
-    def _forecast(self, X: Modalities, acquired: Any, affordable: Any, left: Any) -> tuple[Any, Any]:
-        """Probabilities (n, n_classes) from what is acquired, and expected gains (n, M) of what is affordable."""
-        probabilities, gains = np.tile(self._prior, (len(X), 1)), np.zeros(acquired.shape)
+    def _forecast(self, X: Modalities, acquired: Any, affordable: Any, left: Any) -> tuple[Any, Any, Any]:
+        """Probabilities (n, n_classes) from what is acquired, and expected gains (n, M): by itself, and going on."""
+        probabilities = np.tile(self._prior, (len(X), 1))
+        alone, gains = np.zeros(acquired.shape), np.zeros(acquired.shape)
         for pattern, rows in by_pattern(acquired) if self.estimator_ is not None else ():
             columns = frozenset(np.flatnonzero(pattern).tolist())
             # A smaller set stands in where nothing was learnt for this one: its forecasts go by what it predicts.
             sets = {columns, *self._forecaster.stand_ins(columns).values()}
             said = {part: self._ask(self.estimator_, X, part, rows) for part in sets}
             probabilities[rows] = said[columns]
-            alone, going_on = self._forecaster.predict(columns, self._tables.apply(X[rows], columns), said)
+            alone[rows], going_on = self._forecaster.predict(columns, self._tables.apply(X[rows], columns), said)
             # Both must be had, and be within what is left.
             pairs = affordable[rows][:, :, None] & affordable[rows][:, None, :]
             pairs &= self._costs[:, None] + self._costs <= left[rows][:, None, None] + 1e-9
-            gains[rows] = alone + np.where(pairs, going_on, 0).max(axis=2).clip(min=0)
-        return probabilities, gains
+            gains[rows] = alone[rows] + np.where(pairs, going_on, 0).max(axis=2).clip(min=0)
+        return probabilities, alone, gains
 
 
 def _check_costs(costs: Any, names: list[str]) -> dict[str, float]:
-    given = by_modality("costs", 1.0 if costs is None else costs, names, default=1.0)
+    costs = 1.0 if costs is None else costs
+    # A Series is no Mapping.
+    given = by_modality("costs", dict(costs.items()) if hasattr(costs, "items") else costs, names, default=1.0)
     for name, cost in given.items():
         if not isinstance(cost, numbers.Real) or not 0 <= float(cost) < np.inf:
             raise ValueError(f"costs has {cost!r} for the modality {name!r}; due is a finite number from 0 on.")

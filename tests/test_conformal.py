@@ -1,12 +1,15 @@
 """What is special to conformal prediction by missing pattern: coverage in each of them, and who calibrates whom."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
@@ -105,6 +108,9 @@ def covered(model, X, y):
     return model.predict_set(X)[np.arange(len(y)), np.searchsorted(model.classes_, y)]
 
 
+BORROWED = pytest.mark.filterwarnings("ignore:too few calibration samples have just the modalities")
+
+
 def coverage(model, draw, *, n_samples=1000, shares=(0.4, 0.3, 0.3), new_shares=(0.4, 0.3, 0.3)):
     """Return the coverage of each pattern, averaged over seeds."""
     found = []
@@ -134,6 +140,7 @@ def test_intervals_hold_the_truth_in_each_pattern_as_often_as_promised(confidenc
     assert found.between(confidence + LOWEST, confidence + HIGHEST).all(), found
 
 
+@BORROWED
 @pytest.mark.parametrize(("make", "draw"), [(classifier, classes), (regressor, numbers)])
 def test_one_threshold_for_all_patterns_would_not_hold_its_promise_in_each(make, draw):
     found = coverage(make(min_samples=10**6, pooling="nearest"), draw)
@@ -197,6 +204,7 @@ def test_an_interval_is_the_prediction_and_the_quantile_of_absolute_residuals():
 RARE = (0.79, 0.2, 0.01)
 
 
+@BORROWED
 @pytest.mark.parametrize(("make", "draw"), [(classifier, classes), (regressor, numbers)])
 def test_samples_that_have_more_are_cut_down_to_a_rare_pattern(make, draw):
     found = coverage(make(), draw, shares=RARE)
@@ -204,6 +212,7 @@ def test_samples_that_have_more_are_cut_down_to_a_rare_pattern(make, draw):
     assert coverage(make(pooling="nearest"), draw, shares=RARE)["b"] < 0.8
 
 
+@BORROWED
 def test_pooling_is_said():
     X, y = classes(400, 0, RARE)
     counts = pd.Series([tuple(row) for row in X.present]).value_counts()
@@ -217,6 +226,60 @@ def test_pooling_is_said():
         assert table["n_pooled"].tolist() == [n_b + n_both, n_a, n_both]
         assert (table.index.name, table["threshold"].dtype) == ("pattern", float)
     assert table.loc["a", "threshold"] < table.loc["b", "threshold"]
+
+
+def test_a_pattern_of_fit_that_borrows_from_unlike_ones_is_told_once_with_what_to_do():
+    # Whoever has b alone is calibrated on samples that have a alone.
+    X, y = numbers(1000, 0, (0, 0.98, 0.02))
+    new, truth = numbers(4000, 1, (0, 0, 1))
+    text = r"too few .* just the modalities of \['b'\]; these are calibrated on \['a'\], .* more such samples"
+    for pooling, advice in (("subset", ""), ("nearest", ", or use pooling='subset'")):
+        model = regressor(pooling=pooling, random_state=0)
+        with pytest.warns(UserWarning, match=text + advice + r", or lower min_samples to 9\.$") as said:
+            model.fit(X, y)
+        assert [warning.filename for warning in said] == [__file__]
+        coverage_of_b = covered(model, new, truth).mean()  # and no warning anew
+    assert coverage_of_b < 0.6
+    X, y = numbers(300, 0, (0, 0.98, 0.02))  # 5 with b alone would never do by themselves
+    with pytest.warns(UserWarning, match=r"Fit with more such samples\.$"):
+        regressor().fit(X, y)
+    X, y = classes(100, 0)
+    text = r"of \['b', 'a', 'a \+ b'\]; .* samples, or use pooling='subset', or lower min_samples to 9\.$"
+    with pytest.warns(UserWarning, match=text):
+        classifier(pooling="nearest").fit(X, y)
+
+
+def test_exact_pools_and_sets_that_rule_nothing_out_are_told_nothing_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classifier(pooling="subset").fit(*classes(400, 0, RARE))  # others are cut down
+        classifier(pooling="nearest").fit(*classes(600, 0))  # no others
+        X, y = classes(8, 0)
+        classifier().fit(X, y)  # infinite thresholds, of which predict_set tells
+        X, _ = classes(400, 0, (0, 0.98, 0.02))
+        PatternConformalClassifier(FusionClassifier("early")).fit(X, np.zeros(400))
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_of_many_patterns_a_warning_names_a_few(seen):
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=600)
+    data = {f"m{i}": y[:, None] + rng.normal(size=(600, 1)) for i in range(8)}
+    rare = np.array(np.meshgrid(*[[False, True]] * 7)).reshape(7, -1).T[1:71]
+    present = np.vstack([np.eye(8, dtype=bool)[np.full(530, 7)], np.hstack([rare, np.zeros((70, 1), dtype=bool)])])
+    X = Modalities(data, present=present)
+    model = regressor(min_samples=300, random_state=0)
+    if seen:
+        with pytest.warns(
+            UserWarning, match=r"\] and 65 others; these are calibrated on .* and 6\d others, which"
+        ) as said:
+            model.fit(X, y)
+    else:
+        model.fit(X[:530], y[:530])
+        with pytest.warns(UserWarning, match=r"\] and 65 others; these are calibrated on \['m7'\], which") as said:
+            model.predict_interval(X)
+    assert len(said) == 1
+    assert len(str(said[0].message)) < 700
 
 
 def test_scores_of_a_subset_are_those_of_samples_without_the_rest():
@@ -418,6 +481,7 @@ def test_whole_groups_are_held_out_and_what_one_alone_has_stays():
 # Around estimators
 
 
+@BORROWED
 def test_the_estimator_learns_from_the_rows_that_do_not_calibrate():
     X, y = classes(300, 0)
     model = PatternConformalClassifier(FusionClassifier("early"), random_state=0).fit(X, y)
@@ -428,6 +492,7 @@ def test_the_estimator_learns_from_the_rows_that_do_not_calibrate():
     np.testing.assert_array_equal(model.predict(X), alone.predict(X))
 
 
+@BORROWED
 @pytest.mark.parametrize(
     ("model", "facade", "draw"),
     [
@@ -442,15 +507,20 @@ def test_the_default_is_the_facade(model, facade, draw):
     assert found.estimator is None
 
 
-def test_a_frozen_classifier_may_know_other_classes_than_the_samples_that_calibrate():
+def test_a_frozen_classifier_may_know_more_classes_than_the_samples_that_calibrate_not_fewer():
     X, y = classes(300, 0)
     rows = y != "s"
     model = classifier(random_state=0).fit(X[rows], y[rows])
     assert model.classes_.tolist() == ["p", "q", "r", "s"]
     assert model.predict_set(X).shape == (300, 4)
-    model = classifier(random_state=0).fit(X, np.where(y == "s", "z", y))
-    assert model.classes_.tolist() == ["p", "q", "r", "s", "z"]
-    assert (model.predict_proba(X)[:, 4] == 0).all()
+    for labels, unknown in (
+        (np.where(y == "s", "z", y), r"\['z'\]"),
+        (np.unique(y, return_inverse=True)[1], r"\[0, 1, 2, 3\]"),
+    ):
+        with pytest.raises(ValueError, match=rf"y has the classes {unknown}, .*; it knows \['p', 'q', 'r', 's'\]"):
+            classifier().fit(X, labels)
+    model = classifier(random_state=0).fit(X, y.astype(object))
+    assert model.predict_set(X).shape == (300, 4)
 
 
 def test_a_class_of_one_sample_is_learnt_and_any_classifier_takes_one_table():
@@ -469,6 +539,7 @@ def test_one_class_is_in_every_set():
     np.testing.assert_array_equal(model.predict_set(X), np.ones((100, 1), dtype=bool))
 
 
+@BORROWED
 def test_groups_stay_whole():
     X, y = classes(200, 0)
     groups = np.arange(200) % 10
@@ -479,6 +550,7 @@ def test_groups_stay_whole():
         model.fit(X, y, groups=np.zeros(200))
 
 
+@BORROWED
 def test_groups_that_alone_have_a_class_or_modality_stay_in_training_or_are_named():
     X, y = classes(200, 0, (1, 0, 0))
     groups = np.arange(200) // 40
@@ -497,6 +569,7 @@ def test_groups_that_alone_have_a_class_or_modality_stay_in_training_or_are_name
     assert set(groups[some][regressor.calibration_indices_]) == {2}
 
 
+@BORROWED
 def test_parameters_of_the_estimator_can_be_searched():
     X, y = classes(200, 0)
     model = PatternConformalClassifier(FusionClassifier("early"), random_state=0)
@@ -509,6 +582,24 @@ def test_errors_say_what_to_do():
     X, y = classes(60, 0)
     with pytest.raises(ValueError, match=r"LinearSVC gives no probabilities.*CalibratedClassifierCV"):
         PatternConformalClassifier(LinearSVC()).fit(X["a"], y)
+    for model, labels, other in (
+        (PatternConformalClassifier(Ridge()), y, "Regressor"),
+        (PatternConformalClassifier(FrozenEstimator(Ridge().fit(X["a"], range(60)))), y, "Regressor"),
+        (PatternConformalRegressor(LogisticRegression()), np.arange(60.0), "Classifier"),
+        (PatternConformalRegressor(FusionClassifier("early")), np.arange(60.0), "Classifier"),
+    ):
+        with pytest.raises(ValueError, match=rf"estimator \w+ is a {other.lower()}; .* PatternConformal{other}"):
+            model.fit(X["a"], labels)
+    for wrapper, inner, labels in (
+        (PatternConformalClassifier, LogisticRegression, y),
+        (PatternConformalRegressor, Ridge, np.arange(60.0)),
+    ):
+        with pytest.raises(TypeError, match=rf"estimator is the class {inner.__name__}; due is an instance"):
+            wrapper(inner).fit(X["a"], labels)
+        with pytest.raises(
+            NotFittedError, match=rf"FrozenEstimator of a {inner.__name__} that is not fitted\. Fit that"
+        ):
+            wrapper(FrozenEstimator(inner())).fit(X["a"], labels)
     assert not hasattr(PatternConformalClassifier(LinearSVC()), "predict_proba")
     assert hasattr(PatternConformalClassifier(LogisticRegression()), "predict_proba")
     for name, value in {"confidence": 1, "method": "raps", "calibration_size": 0, "pooling": "mean"}.items():
