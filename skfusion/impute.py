@@ -176,6 +176,11 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         }
         # What is not numeric can be copied from a neighbour alone; elsewhere it must be complete.
         names = [n for n in X.names if X.kind(n) in NUMERIC or strategy.copies]
+        if not names:
+            raise ValueError(
+                f"X has no modality of numbers but {X.names}; strategy {self.strategy!r} fills numbers alone. Use "
+                "strategy='knn', which copies from the nearest sample."
+            )
         settings = Settings(seed, self.device, self.n_jobs, int(self.verbose))
         X = self._with_singles_filled(X)
         self.strategy_ = strategy.fit(X, names, settings)

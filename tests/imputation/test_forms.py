@@ -229,3 +229,9 @@ def test_estimators_without_a_seed_get_that_of_the_imputer(params):
     for name in TABLES:
         np.testing.assert_array_equal(found[name], again[name])
     assert any((found[name] != other[name]).any() for name in TABLES)
+
+
+@pytest.mark.parametrize("strategy", ["factor", "linear", "vae", "mean"])
+def test_texts_alone_cannot_be_filled_by_what_fills_numbers(strategy):
+    with pytest.raises(ValueError, match=r"no modality of numbers but \['t', 'u'\].*'knn'"):
+        ModalityImputer(strategy).fit({"t": ["a b", "c d", "e f"], "u": ["x", "y", "z"]})
