@@ -14,12 +14,12 @@ from skfusion.preprocessing import to_dense
 class Average(Strategy):
     """The mean of what several strategies fill.
 
-    Strategies that err differently, such as a linear and a non-linear one, are better together than either. It fits
-    them all, so that it costs what they cost.
+    Strategies that err differently, such as linear and non-linear ones, are better together than each alone [1]_. It
+    fits them all, so that it costs what they cost.
 
     Parameters
     ----------
-    strategies : list of str or Strategy, default=("factor", "vae")
+    strategies : list of str or Strategy, default=("factor", "conversion", "vae")
         Names, or instances that bring their own parameters.
 
     Attributes
@@ -43,7 +43,7 @@ class Average(Strategy):
 
     _parameter_constraints = {"strategies": [Sequence]}
 
-    def __init__(self, strategies: Sequence[str | Strategy] = ("factor", "vae")) -> None:
+    def __init__(self, strategies: Sequence[str | Strategy] = ("factor", "conversion", "vae")) -> None:
         self.strategies = strategies
 
     def fit(self, X: Modalities, names: list[str], settings: Settings) -> Self:
