@@ -19,7 +19,8 @@ def training_folds(
 
     Given folds speak of the `n_samples` rows that came, with `y` and `groups`, some of which may have been dropped. An
     integer is stratified by `target` (n_rows,) where it holds classes as codes, and by what is missing where something
-    is; it keeps groups whole, and is lowered for rare classes, few samples and few groups rather than failing.
+    is and there are no groups, which it keeps whole; it is lowered for rare classes, few samples and few groups rather
+    than failing.
     """
     if not (cv is None or isinstance(cv, numbers.Integral)):
         position = np.full(n_samples, -1)
@@ -32,32 +33,28 @@ def training_folds(
     n_folds = min(int(cv or 5), most)
     if n_folds < 2:
         raise ValueError(f"n_samples={len(target)} is too few for folds: a class needs 2 samples, in 2 groups.")
-    labels = target if classify else None
-    if not data.X.present.all():
-        # Of data sets stacked one below the other, a fold of successive rows could hold all that have a modality.
-        order, strata = _strata(data.X, np.zeros(len(target), dtype=np.intp) if labels is None else labels)
-        if data.groups is None:
-            fold_of = np.empty(len(order), dtype=np.intp)
-            fold_of[order] = np.arange(len(order)) % n_folds
-            return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in range(n_folds)]
-        labels = strata if np.bincount(strata).max() >= n_folds else labels
-    if data.groups is None:
-        splitter = check_cv(n_folds, target, classifier=classify)
-    else:
-        splitter = GroupKFold(n_folds) if labels is None else StratifiedGroupKFold(n_folds)
+    if data.groups is None and not data.X.present.all():
+        return _even_folds(data.X, target if classify else np.zeros(len(target), dtype=np.intp), n_folds)
+    by_group = StratifiedGroupKFold if classify else GroupKFold
+    splitter = check_cv(n_folds if data.groups is None else by_group(n_folds), target, classifier=classify)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        return list(splitter.split(np.zeros((len(target), 1)), target if labels is None else labels, data.groups))
+        return list(splitter.split(np.zeros((len(target), 1)), target, data.groups))
 
 
-def _strata(X: Modalities, codes: Any) -> tuple[Any, Any]:
-    """Return the rows ordered by class and then by what is missing, and the stratum of each row (n_samples,)."""
+def _even_folds(X: Modalities, codes: Any, n_folds: int) -> list[tuple[Any, Any]]:
+    """Return folds that have as many of each class, and of each missing pattern in it, in runs of successive rows.
+
+    Of data sets stacked one below the other, a fold of successive rows alone could hold all that have a modality.
+    """
     present = X.present[:, np.argsort(X.names)]  # whatever order modalities are in
     order = np.lexsort((*present.T, codes))
     ordered = np.column_stack([codes, present])[order]
-    strata = np.zeros(len(order), dtype=np.intp)
-    strata[order[1:]] = np.cumsum((ordered[1:] != ordered[:-1]).any(axis=1))
-    return order, strata
+    stratum = np.r_[0, np.cumsum((ordered[1:] != ordered[:-1]).any(axis=1))]
+    dealt = np.arange(len(order)) % n_folds  # how many of a stratum a fold gets
+    fold_of = np.empty(len(order), dtype=np.intp)
+    fold_of[order] = dealt[np.lexsort((dealt, stratum))]
+    return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in range(n_folds)]
 
 
 def held_out_fold(share: float, data: TrainingSet, target: Any, seed: int, *, classify: bool) -> list[tuple[Any, Any]]:

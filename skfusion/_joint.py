@@ -175,6 +175,11 @@ class JointFusionBase(NetworkEstimator):
             criterion = _without_reduction(self.criterion)
             if criterion is None and hasattr(network.fusion, "criterion"):
                 criterion = network.fusion.criterion(label_smoothing)
+            if self.balance == "gradient_blending" and hasattr(criterion, "begin_epoch"):
+                raise ValueError(
+                    f"balance is 'gradient_blending', which compares losses over time, but that of fusion="
+                    f"{self.fusion!r} grows stricter as the training goes on; use balance='ogm' or 'none'."
+                )
             supervised = Supervised(
                 criterion,
                 n_classes=network.n_classes,

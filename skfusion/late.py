@@ -53,9 +53,9 @@ class LateFusionStacker(ClassifierMixin, LateFusion):
         Estimators, or lists of (name, estimator), between the bases and the final estimator, lowest level first. Those
         of a level learn from out-of-fold predictions of the one below, on the same folds.
     cv : int, splitter or iterable, default=5
-        Folds; an integer is stratified, by class and by what is missing, keeps groups whole, and is lowered where no
-        class has so many samples. Where a sample is tested repeatedly, its predictions are averaged; where never, the
-        layers above do not learn from it.
+        Folds; an integer is stratified by class, and by what is missing where there are no groups, keeps groups whole,
+        and is lowered where no class has so many samples. Where a sample is tested repeatedly, its predictions are
+        averaged; where never, the layers above do not learn from it.
     blend : float, default=None
         Hold out this part of the samples, of whole groups where there are any, instead of `cv`.
     refit : {"whole", "average"}, default="whole"

@@ -72,8 +72,8 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
     modalities : dict or list, default=None
         How `X` is split, or which modalities to take.
     cv : int, splitter or iterable, default=5
-        Folds whose test parts tell what modalities add; an integer is stratified, by class and by what is missing,
-        keeps groups whole, and is lowered where no class has so many samples.
+        Folds whose test parts tell what modalities add; an integer is stratified by class, and by what is missing
+        where there are no groups, keeps groups whole, and is lowered where no class has so many samples.
     n_jobs : int or None, default=None
         Fits of folds, and of forecasts, run in parallel.
     random_state : int, RandomState or None, default=None

@@ -15,7 +15,7 @@ class Average(Strategy):
     """The mean of what several strategies fill.
 
     Strategies that err differently, such as linear and non-linear ones, are better together than each alone [1]_. It
-    fits them all, so that it costs what they cost.
+    fits them all, so that it costs what they cost. It fills numbers alone, whatever it is made of, and draws nothing.
 
     Parameters
     ----------

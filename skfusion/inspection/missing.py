@@ -283,7 +283,7 @@ class _Removal(NamedTuple):
         if self.mechanism != _VALUES:
             return int(X.present.sum())
         return sum(
-            int(np.sum(pd.notna(take(X[name], X.present[:, column]))))
+            int(np.asarray(pd.notna(take(X[name], X.present[:, column]))).sum())
             for column, name in enumerate(X.names)
             if not has_no_single_values(X[name])
         )

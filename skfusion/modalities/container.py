@@ -195,8 +195,10 @@ class Modalities:
         names = list(dict.fromkeys(name for d in sets for name in d.names))
         parts = {name: _stack_modality(name, sets) for name in names}
         indexes = [d.sample_ids for d in sets if d.sample_ids is not None]
-        if 0 < len(indexes) < len(sets):
-            without = [i for i, d in enumerate(sets) if d.sample_ids is None]
+        without = [i for i, d in enumerate(sets) if d.sample_ids is None]
+        if without and all(ids.equals(pd.RangeIndex(len(ids))) for ids in indexes):
+            indexes = []  # they are what pandas counts by itself, and say nothing
+        if without and indexes:
             raise ValueError(
                 f"the data sets at positions {without} carry no ids, the others do, which would be lost. Give ids to "
                 "all with Modalities(data, sample_ids=ids): any, such as range(n_samples), where they mean nothing."

@@ -267,7 +267,6 @@ class TestClassifier:
         "params",
         [
             {"balance": "ogm"},
-            {"balance": "gradient_blending"},
             {"early_stopping": True},
             {"modality_dropout": "curriculum", "objectives": ["ranking"]},
             {"criterion": torch.nn.CrossEntropyLoss},
@@ -279,6 +278,11 @@ class TestClassifier:
         model = JointFusionClassifier(**{**NET, **params}).fit(X, y)
         assert model.score(X, y) > 0.8
         assert np.ptp(model.uncertainty(X)) > 0.01
+
+    def test_a_balance_that_compares_losses_over_time_is_refused(self):
+        X, y = three_classes(60)
+        with pytest.raises(ValueError, match=r"balance is 'gradient_blending'.*fusion='evidential'.*balance='ogm'"):
+            JointFusionClassifier(**NET, balance="gradient_blending").fit(X, y)
 
     def test_its_fusion_comes_along_with_fewer_modalities(self, fitted):
         X, y = three_classes(60)

@@ -532,3 +532,15 @@ def test_pipelines_are_estimators(capsys):
     assert "missing_modality_curve" in capsys.readouterr().err
     ridge = make_pipeline(EarlyFusionTransformer(), Ridge())
     assert missing_modality_curve(ridge, X, y.astype(float), cv=2, rates=[0.2]).scoring == "r2"
+
+
+def test_values_of_tables_with_categories_are_counted():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    table = pd.DataFrame({"ward": ["a", "b", None] * 20, "age": rng.normal(size=60)})
+    X = {"table": table, "a": rng.normal(size=(60, 3)) + y[:, None]}
+    options = {"mechanism": "values", "cv": 2, "rates": 0.2, "random_state": 0}
+    alone = missing_modality_curve(EARLY, X, y, affected=["a"], **options)
+    np.testing.assert_allclose(alone.table["missing"], 0.2 * 180 / (180 + 100), atol=0.02)
+    both = missing_modality_curve(EARLY, X, y, **options)
+    np.testing.assert_allclose(both.table["missing"], 0.2, atol=0.02)

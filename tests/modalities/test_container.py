@@ -744,6 +744,9 @@ def test_concat_loses_no_ids():
     first, second = {"a": np.ones((2, 1))}, {"a": pd.DataFrame({"crp": [1.0]}, index=["r"])}
     with says(ValueError, "at positions [0] carry no ids", "sample_ids=ids"):
         Modalities.concat([first, second])
+    counted = {"a": pd.DataFrame({"crp": [1.0]})}
+    assert Modalities.concat([{"a": pd.DataFrame({"crp": [2.0, 3.0]})}, {"a": np.ones((2, 1))}]).sample_ids is None
+    assert Modalities.concat([counted, second]).sample_ids.tolist() == [0, "r"]
 
 
 def test_concat_takes_a_list_and_says_so():
