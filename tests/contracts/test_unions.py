@@ -23,6 +23,7 @@ def union(n_second):
 
 
 @pytest.mark.filterwarnings("ignore:no sample of fit had just the modalities:UserWarning")
+@pytest.mark.filterwarnings("ignore:too few calibration samples have just the modalities:UserWarning")
 def test_a_modality_of_the_last_rows_alone_is_learnt(estimator, y):
     fitted = clone(estimator).fit(union(12), y)
     for known in ({"b": np.nan_to_num(NEW["b"])}, {"own": NEW["a"][:, :2]}):
