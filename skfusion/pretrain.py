@@ -108,7 +108,7 @@ class MultimodalPretrainer(NetworkEstimator):
     warm_start : bool, default=False
         A further `fit` goes on from the weights and the objectives of the last one.
     random_state : int, RandomState or None, default=None
-        Initial weights, dropout, corruption, and order of the batches.
+        Initial weights, dropout, corruption, order of the batches, and transformers that bring no seed of their own.
     verbose : int, default=0
         1 shows a progress bar, 2 prints a line an epoch.
 
