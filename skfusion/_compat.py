@@ -72,7 +72,7 @@ def as_asked(transformer: Any, table: Any, ids: Any) -> Any:
 
 
 class OfferedIf:
-    """A method that an estimator has if `check` of it raises no AttributeError.
+    """A method that an estimator has if `check` of it raises nothing.
 
     Unlike scikit-learn's ``available_if``, it shows what `check` says, in place of "has no attribute".
     """
@@ -84,5 +84,11 @@ class OfferedIf:
     def __get__(self, estimator: Any, owner: Any = None) -> Any:
         if estimator is None:
             return self.method
-        self.check(estimator)
+        try:
+            self.check(estimator)
+        except AttributeError:
+            raise
+        except Exception as error:
+            # Anything else would come out of hasattr.
+            raise AttributeError(str(error)) from error
         return MethodType(self.method, estimator)
