@@ -394,7 +394,7 @@ class MultimodalPretrainer(NetworkEstimator):
         """
         heads = [*self.modality_names_in_, "fusion"]
         if len({len(self.embedding_means_[head]) for head in heads}) > 1:
-            return self.transform(X)
+            return self.embed(X)
         several = X.present.sum(axis=1) > 1
         which = np.where(several, len(X.names), X.present.argmax(axis=1))
         means = np.stack([self.embedding_means_[head] for head in heads])
