@@ -100,13 +100,25 @@ class ForModality:
         return values if self.fill is None else self.fill.transform(values)
 
 
-def fit_extractor(parameter: str, extractor: Any, X: Modalities, name: str, y: Any) -> FittedOnPresent:
-    """Clone an extractor and fit it on the rows of `X` that have the modality; what it raises names the two."""
+def fit_extractor(
+    parameter: str, extractor: Any, X: Modalities, name: str, y: Any, *, random_state: Any
+) -> FittedOnPresent:
+    """Fit a clone of an extractor on the rows of `X` that have the modality; what it raises names the two.
+
+    Where it brings no seed, `random_state` gives it one; None gives none.
+    """
     rows, chosen = training_rows(X, name)
     there = y if y is None or chosen.all() else np.asarray(y)[chosen]
     try:
-        return FittedOnPresent(ForModality(clone(extractor), name), rows, there)
+        if random_state is None:
+            copied = clone(extractor)
+        else:
+            seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+            copied = seeded_clone(extractor, seed)
+        return FittedOnPresent(ForModality(copied, name), rows, there)
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
+            raise  # memory that ran out, or what is not implemented: the values are not at fault
         shown = " ".join(repr(extractor).split())
         raise ValueError(
             f"{parameter}[{name!r}] is {shown}, which fails on modality {name!r} ({KINDS[X.kind(name)]}, shape "
@@ -128,9 +140,7 @@ def fit_embedding(
     elif isinstance(spec, str) and spec == "autoencoder":
         spec = Autoencoder(device=device, random_state=random_state)
     if is_transformer(spec):
-        if random_state is not None:
-            spec = seeded_clone(spec, int(check_random_state(random_state).randint(np.iinfo(np.int32).max)))
-        return fit_extractor(parameter, spec, X, name, y)
+        return fit_extractor(parameter, spec, X, name, y, random_state=random_state)
     if spec is not None and spec != "auto":
         raise ValueError(
             f"{parameter}[{name!r}] is {spec!r}; due is None, 'auto', 'autoencoder', a transformer or nn.Module."
@@ -145,7 +155,7 @@ def fit_embedding(
 def fit_preprocessor(X: Modalities, name: str, spec: Any, y: Any, *, scale: bool, random_state: Any) -> FittedOnPresent:
     """Fit what comes before the encoder `spec` of a joint network."""
     if is_transformer(spec):
-        return fit_extractor("encoders", spec, X, name, y)
+        return fit_extractor("encoders", spec, X, name, y, random_state=random_state)
     rows, _ = training_rows(X, name)
     if X.kind(name) in ("sequence", "image", "volume"):
         channels = 2 if X.kind(name) == "sequence" else 1

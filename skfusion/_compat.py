@@ -8,18 +8,21 @@ from typing import Any
 
 import pandas as pd
 from scipy import sparse
+from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 __all__ = [
+    "ArrayTransformer",
     "HasMethods",
     "OfferedIf",
     "as_asked",
     "check_feature_names_in",
     "check_sample_weight",
     "integer",
+    "on_arrays",
     "optional",
     "options",
     "output_container",
@@ -71,8 +74,28 @@ def as_asked(transformer: Any, table: Any, ids: Any) -> Any:
     return pd.DataFrame(table, index=ids, columns=transformer.get_feature_names_out())
 
 
+def on_arrays(transformer: Any) -> Any:
+    """Return a transformer or Pipeline of scikit-learn's that gives arrays or CSR, whatever ``set_config`` asks for.
+
+    The setting is about what estimators hand out, and not about what they compute from. Copies made by ``clone`` do so
+    too.
+    """
+    return transformer.set_output(transform="default")
+
+
+class ArrayTransformer(TransformerMixin):
+    """Base of the transformers that estimators compute with: arrays or CSR come out, as in `on_arrays`."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**{"auto_wrap_output_keys": None, **options})
+
+    def set_output(self, *, transform: Any = None) -> Any:
+        """Change nothing; a Pipeline asks all its steps."""
+        return self
+
+
 class OfferedIf:
-    """A method that an estimator has if `check` of it raises no AttributeError.
+    """A method that an estimator has if `check` of it raises nothing.
 
     Unlike scikit-learn's ``available_if``, it shows what `check` says, in place of "has no attribute".
     """
@@ -84,5 +107,11 @@ class OfferedIf:
     def __get__(self, estimator: Any, owner: Any = None) -> Any:
         if estimator is None:
             return self.method
-        self.check(estimator)
+        try:
+            self.check(estimator)
+        except AttributeError:
+            raise
+        except Exception as error:
+            # Anything else would come out of hasattr.
+            raise AttributeError(str(error)) from error
         return MethodType(self.method, estimator)

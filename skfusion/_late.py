@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, check_memory
 from skfusion._base import FusionEstimator, fits
 from skfusion._build import by_modality, training_rows
 from skfusion._combine import PatternFinals, combine, fit_weights
-from skfusion._compat import HasMethods, options, real
+from skfusion._compat import HasMethods, on_arrays, options, real
 from skfusion._folds import held_out_fold, training_folds
 from skfusion._late_defaults import SMALL, default_inputs
 from skfusion._layers import Inputs, Level, fit_level, mean_out_of_fold, splits_among
@@ -311,7 +311,7 @@ class LateFusion(FusionEstimator):
     # levels, and the final estimator
 
     def _inputs(self, X: Modalities) -> Inputs:
-        passed = EarlyFusionTransformer().fit(X) if self.passthrough else None
+        passed = on_arrays(EarlyFusionTransformer()).fit(X) if self.passthrough else None
         indicated = np.flatnonzero(~X.present.all(axis=0))
         # The default final estimator is linear, and evidence adds up in log-odds, which few samples leave noisy.
         as_odds = self.estimators is None and self.final_estimator is None and not self.levels and len(X) >= SMALL

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from skfusion._compat import on_arrays
 from skfusion.modalities.kinds import kind_of
 from skfusion.preprocessing import WIDE, table_preprocessor, to_dense
 
@@ -26,9 +27,11 @@ def default_inputs(
     The linear model takes wide CSR as it is; the others want a narrow dense table. Where both are the same, it is
     fitted once.
     """
-    narrow = make_pipeline(
-        table_preprocessor(name, rows, scale=scale, project=True, random_state=seed),
-        FunctionTransformer(to_dense, accept_sparse=True),
+    narrow = on_arrays(
+        make_pipeline(
+            table_preprocessor(name, rows, scale=scale, project=True, random_state=seed),
+            FunctionTransformer(to_dense, accept_sparse=True),
+        )
     )
     wide = kind_of(rows) == "sparse" and rows.shape[1] > WIDE
     if wide or kind_of(rows) in ("text", "tokens", "table"):
@@ -76,7 +79,7 @@ def default_regressors(n_samples: int, *, seed: int) -> list[tuple[str, Any]]:
     if n_samples >= SMALL:
         named.append(("hgb", HistGradientBoostingRegressor(**_boosting(n_samples), random_state=seed)))
     if SMALL <= n_samples <= _SVM_UP_TO:
-        named.append(("svm", TransformedTargetRegressor(SVR(), transformer=StandardScaler())))
+        named.append(("svm", TransformedTargetRegressor(SVR(), transformer=on_arrays(StandardScaler()))))
     return named
 
 

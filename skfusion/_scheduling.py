@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skfusion._build import training_rows
+from skfusion._compat import on_arrays
 from skfusion.modalities import Modalities
 from skfusion.preprocessing import FittedOnPresent, table_preprocessor, to_dense
 
@@ -73,13 +74,14 @@ class Tables:
         self.names, self.fitted = X.names, []
         for name in X.names:
             rows, _ = training_rows(X, name)
-            table = make_pipeline(
+            steps = [
                 table_preprocessor(name, rows, project=True, random_state=seed),
                 FunctionTransformer(to_dense, accept_sparse=True),
-            )
+            ]
+            table = on_arrays(make_pipeline(*steps))
             width = table.fit(rows).transform(rows).shape[1]
             if min(width, rows.shape[0] - 1) > _N_COMPONENTS:
-                table = make_pipeline(*(step for _, step in table.steps), PCA(_N_COMPONENTS, random_state=seed))
+                table = on_arrays(make_pipeline(*steps, PCA(_N_COMPONENTS, random_state=seed)))
             self.fitted.append(FittedOnPresent(table, rows))
 
     def apply(self, X: Modalities, columns: Columns) -> dict[int, Any]:

@@ -120,7 +120,7 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
     warm_start : bool, default=False
         A further `fit` goes on from the weights of the last one.
     random_state : int, RandomState or None, default=None
-        Initial weights, dropout, and order of the batches.
+        Initial weights, dropout, order of the batches, and transformers that bring no seed of their own.
     verbose : int, default=0
         1 shows a progress bar, 2 prints a line an epoch.
 
@@ -431,7 +431,7 @@ class JointFusionRegressor(RegressorMixin, JointFusionBase):
     warm_start : bool, default=False
         A further `fit` goes on from the weights of the last one.
     random_state : int, RandomState or None, default=None
-        Initial weights, dropout, and order of the batches.
+        Initial weights, dropout, order of the batches, and transformers that bring no seed of their own.
     verbose : int, default=0
         1 shows a progress bar, 2 prints a line an epoch.
 

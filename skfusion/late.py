@@ -10,7 +10,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion._combine import AVERAGES
-from skfusion._compat import HasMethods, options
+from skfusion._compat import HasMethods, on_arrays, options
 from skfusion._late import LateFusion
 from skfusion._late_defaults import default_classifiers, default_regressors
 from skfusion._recalibration import CALIBRATIONS
@@ -234,7 +234,7 @@ class LateFusionStacker(ClassifierMixin, LateFusion):
         if self.estimators is not None:
             return LogisticRegression()
         # Probabilities and margins come on different scales, and there are many of them.
-        return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+        return on_arrays(make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)))
 
     def _default_estimators(self, target: Any, kind: str, seed: int) -> list[tuple[str, Any]]:
         return default_classifiers(target, calibrated=self._averages and not self.calibration, seed=seed, kind=kind)

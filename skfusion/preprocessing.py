@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 
+from skfusion._compat import ArrayTransformer, on_arrays
 from skfusion.encoders.counts import CountStatistics
 from skfusion.modalities.backed import in_memory
 from skfusion.modalities.kinds import KINDS, Values, kind_of, take
@@ -31,7 +32,7 @@ _SPARSE_DENSITY = 0.3
 """Where CSR and dense parts meet, the result is CSR below this share of stored values, as in ColumnTransformer."""
 
 
-class MeanFill(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class MeanFill(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
     """Fill NaN with the column's training mean; without NaN the values pass uncopied."""
 
     def fit(self, X: Any, y: Any = None) -> "MeanFill":
@@ -72,7 +73,7 @@ def median_total(totals: Any) -> float:
     return float(np.median(totals[totals > 0])) if (totals > 0).any() else 1.0
 
 
-class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class LogNormalizer(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
     """CSR counts (n_samples, n_features) to log1p of counts, each sample scaled to the median total of training.
 
     A fixed target far above the totals that occur would blow up the difference between no count and one.
@@ -96,7 +97,7 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return out
 
 
-class OneScale(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class OneScale(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
     """Divide all columns by one scale, the root mean square: components keep their order of importance."""
 
     def fit(self, X: Any, y: Any = None) -> "OneScale":
@@ -110,7 +111,7 @@ class OneScale(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return X / np.asarray(self.scale_, dtype=X.dtype)
 
 
-class Counts(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class Counts(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
     """Counts (n_samples, n_genes) as they came, for encoders that normalise a batch themselves; learns statistics."""
 
     def fit(self, X: Any, y: Any = None) -> "Counts":
@@ -135,7 +136,7 @@ class Counts(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return X
 
 
-class Projection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class Projection(ClassNamePrefixFeaturesOutMixin, ArrayTransformer, BaseEstimator):
     """Wide CSR to its first principal components, never densified; as many as the samples allow.
 
     Parameters
@@ -158,7 +159,7 @@ class Projection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         self.pca_ = None
         if n_components >= 1 and X.nnz:
             pca = PCA(n_components, svd_solver="arpack", random_state=self.random_state)
-            self.pca_ = pca.fit(X)
+            self.pca_ = on_arrays(pca).fit(X)
         return self
 
     def transform(self, X: Any) -> Any:
@@ -168,7 +169,7 @@ class Projection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         return self.pca_.transform(X)
 
 
-class TextHasher(TransformerMixin, BaseEstimator):
+class TextHasher(ArrayTransformer, BaseEstimator):
     """Strings or token lists to hashed TF-IDF of words and word pairs, CSR (n_samples, n_features)."""
 
     def __init__(self, n_features: int = 2**16):
@@ -191,7 +192,7 @@ class TextHasher(TransformerMixin, BaseEstimator):
         return HashingVectorizer(n_features=self.n_features, alternate_sign=False, norm=None, **options).transform(X)
 
 
-class SummaryStatistics(TransformerMixin, BaseEstimator):
+class SummaryStatistics(ArrayTransformer, BaseEstimator):
     """Sequences (n_samples, time, channels) to mean, sd, minimum, maximum and slope of each channel.
 
     Steps that are NaN are left out; a statistic of a channel without any value is NaN.
@@ -224,7 +225,7 @@ class SummaryStatistics(TransformerMixin, BaseEstimator):
         return True
 
 
-class Flatten(TransformerMixin, BaseEstimator):
+class Flatten(ArrayTransformer, BaseEstimator):
     """Images and volumes (n_samples, …) to one row a sample."""
 
     def fit(self, X: Any, y: Any = None) -> "Flatten":
@@ -239,7 +240,7 @@ class Flatten(TransformerMixin, BaseEstimator):
         return True
 
 
-class ChannelScaler(TransformerMixin, BaseEstimator):
+class ChannelScaler(ArrayTransformer, BaseEstimator):
     """Standardise each channel of sequences, images or volumes; NaN becomes the mean, an all-NaN time step stays.
 
     Parameters
@@ -326,6 +327,10 @@ def table_preprocessor(
     random_state : int or RandomState, default=None
         For the projection.
     """
+    return on_arrays(_table_preprocessor(name, values, scale, project, random_state))
+
+
+def _table_preprocessor(name: str, values: Values, scale: bool, project: bool | None, random_state: Any) -> Any:
     kind = kind_of(values)
     scaler: list[Any] = [StandardScaler()] if scale else []
     if kind == "dense":
@@ -501,7 +506,7 @@ def _categories(frame: pd.DataFrame) -> list[int]:
     return [i for i, dtype in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(dtype)]
 
 
-class _ToFloat(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class _ToFloat(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
     """Numeric columns of a DataFrame, nullable ones included, to a float array."""
 
     def fit(self, X: Any, y: Any = None) -> "_ToFloat":
@@ -515,7 +520,7 @@ class _ToFloat(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return True
 
 
-class _ToObjects(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class _ToObjects(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
     """Category columns of a DataFrame to an array of objects, NaN where one is missing: pd.NA cannot be sorted."""
 
     def fit(self, X: Any, y: Any = None) -> "_ToObjects":

@@ -108,7 +108,7 @@ class MultimodalPretrainer(NetworkEstimator):
     warm_start : bool, default=False
         A further `fit` goes on from the weights and the objectives of the last one.
     random_state : int, RandomState or None, default=None
-        Initial weights, dropout, corruption, and order of the batches.
+        Initial weights, dropout, corruption, order of the batches, and transformers that bring no seed of their own.
     verbose : int, default=0
         1 shows a progress bar, 2 prints a line an epoch.
 
@@ -394,7 +394,7 @@ class MultimodalPretrainer(NetworkEstimator):
         """
         heads = [*self.modality_names_in_, "fusion"]
         if len({len(self.embedding_means_[head]) for head in heads}) > 1:
-            return self.transform(X)
+            return self.embed(X)
         several = X.present.sum(axis=1) > 1
         which = np.where(several, len(X.names), X.present.argmax(axis=1))
         means = np.stack([self.embedding_means_[head] for head in heads])

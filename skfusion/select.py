@@ -9,7 +9,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skfusion._base import FusionEstimator, fits
-from skfusion._compat import HasMethods, options
+from skfusion._compat import HasMethods, on_arrays, options
 from skfusion._targets import class_prior, fit_with, training_set
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.backed import is_backed
@@ -179,7 +179,7 @@ class FusionClassifier(ClassifierMixin, _Fusion):
         if name == "late":
             return LateFusionStacker()
         fusion = EarlyFusionTransformer(transformers="auto", fill_missing="factor")
-        return Pipeline([("fusion", fusion), ("model", LogisticRegression(max_iter=1000))])
+        return on_arrays(Pipeline([("fusion", fusion), ("model", LogisticRegression(max_iter=1000))]))
 
     def _learn_prior(self, y: Any, sample_weight: Any) -> None:
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -295,7 +295,7 @@ class FusionRegressor(RegressorMixin, _Fusion):
         if name == "late":
             return LateFusionRegressor()
         fusion = EarlyFusionTransformer(transformers="auto", fill_missing="factor")
-        return Pipeline([("fusion", fusion), ("model", RidgeCV(np.logspace(-2, 4, 7)))])
+        return on_arrays(Pipeline([("fusion", fusion), ("model", RidgeCV(np.logspace(-2, 4, 7)))]))
 
     def _learn_prior(self, y: Any, sample_weight: Any) -> None:
         self._prior = float(np.average(y, weights=sample_weight))

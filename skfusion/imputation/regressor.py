@@ -9,7 +9,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.utils import get_tags
 
 from skfusion._base import seeded_clone
-from skfusion._compat import HasMethods, integer
+from skfusion._compat import HasMethods, integer, on_arrays
 from skfusion.imputation.strategy import Settings, Strategy
 from skfusion.imputation.tables import Sources, Targets
 from skfusion.modalities import Modalities
@@ -110,7 +110,7 @@ class _Sources:
         for name, table in self.sources.encode(X).items():
             rows = table[X.present[:, X.names.index(name)]]
             if self.n_components is not None and self.n_components < min(rows.shape):
-                self.projections[name] = PCA(self.n_components, random_state=seed).fit(rows)
+                self.projections[name] = on_arrays(PCA(self.n_components, random_state=seed)).fit(rows)
         return self
 
     def encode(self, X: Modalities) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.decomposition import PCA, TruncatedSVD
 
+from skfusion._compat import on_arrays
 from skfusion.modalities import Modalities
 from skfusion.modalities.kinds import Values
 from skfusion.preprocessing import (
@@ -139,7 +140,8 @@ class _Code:
         if sparse.issparse(values) and width > WIDE:
             self.mean = np.zeros(width)
             if 0 < n_components < width:
-                self.projection = TruncatedSVD(n_components, random_state=self.seed).fit(values)
+                svd = on_arrays(TruncatedSVD(n_components, random_state=self.seed))
+                self.projection = svd.fit(values)
         else:
             values = to_dense(values).astype(np.float64)
             self.spread = values.std(axis=0)
@@ -147,7 +149,8 @@ class _Code:
             self.spread[self.spread <= 1e-12 * np.abs(self.mean)] = 0.0
             self.scale = np.where(self.spread > 0, self.spread, 1.0)
             if 0 < n_components < width:
-                self.projection = PCA(n_components, random_state=self.seed).fit((values - self.mean) / self.scale)
+                pca = on_arrays(PCA(n_components, random_state=self.seed))
+                self.projection = pca.fit((values - self.mean) / self.scale)
         self.n_columns = width if self.projection is None else len(self.projection.components_)
         self.shift, self.unit = 0.0, 1.0
         if self.projection is not None:

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from skfusion._compat import on_arrays
 from skfusion.impute import ModalityImputer
 from skfusion.modalities import Modalities
 from skfusion.singlecell._layers import some
@@ -48,7 +49,8 @@ class LayerImputer:
                 np.ones((len(cells), 2), dtype=bool),
                 None,
             )
-            self.imputers.append(ModalityImputer(self.strategy, device=self.device, random_state=self.seed).fit(X))
+            imputer = ModalityImputer(self.strategy, device=self.device, random_state=self.seed)
+            self.imputers.append(on_arrays(imputer).fit(X))
         return self
 
     def predict(self, cells: Modalities) -> Any:

@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from skfusion._build import training_rows
+from skfusion._compat import on_arrays
 from skfusion.modalities import Modalities, kinds
 from skfusion.modalities.backed import BackedArray, BackedCSR, in_memory, is_backed
 from skfusion.modalities.kinds import scatter
@@ -243,7 +244,7 @@ def loadings(X: Modalities, width: int, seed: int) -> Any:
         if sparse.issparse(rows):
             logs = LogNormalizer().fit_transform(rows)
         else:
-            logs = np.nan_to_num(StandardScaler().fit_transform(rows))
+            logs = np.nan_to_num(on_arrays(StandardScaler()).fit_transform(rows))
         n_components = min(width // len(X.names), *(n - 1 for n in logs.shape))
         # Cells that are all alike have no direction.
         if n_components < 1 or column_variance(logs).max() < 1e-10:

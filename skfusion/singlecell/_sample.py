@@ -37,7 +37,7 @@ class DrawsCells:
         logs = np.reshape([np.log(self._libraries.of(cells, layer)) for layer in self._counts], (-1, len(cells))).T
         if self.generator == "vae":
             return LogTotals().fit(logs, np.ones((len(cells), 1)) if codes is None else codes[chosen])
-        embedding = self.pretrainer_.transform(cells)
+        embedding = self.pretrainer_.embed(cells, "fusion")
         points = np.column_stack([embedding, logs])
         spread = np.where(points.std(axis=0) > 0, points.std(axis=0), 1)
         spread[: embedding.shape[1]] = embedding.std()

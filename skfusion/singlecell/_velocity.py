@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 
+from skfusion._compat import on_arrays
 from skfusion.modalities import Modalities
 from skfusion.modalities.backed import in_memory
 from skfusion.preprocessing import LogNormalizer, Projection, median_total, to_dense
@@ -105,7 +106,7 @@ class VelocityModel:
                 if is_counts
                 else PCA(min(_N_COMPONENTS, *(n - 1 for n in rows.shape)), random_state=0)
             )
-            places = projection.fit_transform(rows if is_counts else scaled)
+            places = on_arrays(projection).fit_transform(rows if is_counts else scaled)
             self.projections[name] = projection
             self.searches[name] = NearestNeighbors(n_neighbors=self.n_neighbors + 1).fit(places)
         return self.searches["spliced"].kneighbors(n_neighbors=self.n_neighbors, return_distance=False)

@@ -10,6 +10,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.utils import Bunch, check_array, check_random_state
 
+from skfusion._compat import on_arrays
 from skfusion.singlecell.moments import first_moments
 from skfusion.singlecell.neighbors import check_neighbors
 from skfusion.singlecell.projection import (
@@ -347,7 +348,7 @@ class _Judge:
         self.boundary = Boundary(neighbors, labels, edges, min_cells)
         self.embedding = None if embedding is None else check_embedding(embedding, len(X))
         if embedding is None:
-            pca = PCA(min(2, *X.shape), random_state=0).fit(X)
+            pca = on_arrays(PCA(min(2, *X.shape), random_state=0)).fit(X)
             self.components, self.projected = pca.components_.T, pca.transform(X)
 
     def __call__(self, velocity: np.ndarray) -> dict[str, Any]:

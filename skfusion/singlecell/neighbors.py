@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import kneighbors_graph
 from sklearn.utils import check_array
 
+from skfusion._compat import on_arrays
 from skfusion.preprocessing import median_total
 
 
@@ -137,7 +138,8 @@ def log_pca(values: Any, n_components: int = 30) -> np.ndarray:
     logged = values.log1p() if sparse.issparse(values) else np.log1p(values)
     if solver == "auto" and sparse.issparse(logged):
         logged = logged.toarray()
-    return PCA(n_components, svd_solver=solver, random_state=0).fit_transform(logged.astype(float))
+    pca = on_arrays(PCA(n_components, svd_solver=solver, random_state=0))
+    return pca.fit_transform(logged.astype(float))
 
 
 def nearest_neighbors(embedding: Any, n_neighbors: int = 30) -> sparse.csr_matrix:

@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import torch
@@ -298,6 +299,17 @@ def test_set_output_gives_frames_with_the_names_of_the_columns(estimator, y):
     frame = estimator.set_params(modalities=COLUMNS).fit_transform(named, y)
     assert frame.index.tolist() == ids
     assert len(frame.columns) == frame.shape[1] == len(estimator.get_feature_names_out())
+
+
+def test_the_setting_of_outputs_changes_the_container_of_transform_alone(estimator, y, fitted):
+    plain = outputs(fitted, NEW)
+    with sklearn.config_context(transform_output="pandas"):
+        found = outputs(estimator.fit(DATA, y), NEW)
+        if hasattr(estimator, "transform"):
+            frame = estimator.transform(NEW)
+            assert isinstance(frame, pd.DataFrame)
+            assert frame.columns.tolist() == list(estimator.get_feature_names_out())
+    assert_same(found, plain)
 
 
 def test_set_output_keeps_the_ids_of_samples(fitted):

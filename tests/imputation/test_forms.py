@@ -1,5 +1,6 @@
 """In which form ModalityImputer hands out what it filled, and what it says early of what it cannot fill."""
 
+import inspect
 import warnings
 
 import numpy as np
@@ -184,6 +185,15 @@ def test_an_encoder_that_fails_names_its_modality():
         EarlyFusionTransformer(transformers={"c": PCA(20)}).fit(TABLES)
     with pytest.raises(ValueError, match=message.format("encoders")):
         JointFusionClassifier({"c": PCA(20)}).fit(TABLES, Y)
+
+
+def test_a_strategy_that_does_not_exist_has_no_draws_and_says_why():
+    imputer = ModalityImputer("typo")
+    assert not hasattr(imputer, "sample")
+    assert "sample" not in dict(inspect.getmembers(imputer))
+    with pytest.raises(AttributeError, match="strategy is 'typo'; due is one of") as caught:
+        _ = imputer.sample
+    assert isinstance(caught.value.__cause__, ValueError)
 
 
 def test_parameters_of_a_strategy_that_is_a_name_say_what_to_pass():

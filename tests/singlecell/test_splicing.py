@@ -11,6 +11,7 @@ from _planted import planted
 from anndata import AnnData
 from scipy import sparse
 from scipy.stats import pearsonr
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
@@ -50,6 +51,15 @@ def without(adata, layer):
     adata = adata.copy()
     del adata.layers[layer]
     return adata
+
+
+def test_the_setting_of_outputs_changes_the_container_of_transform_alone(cells, fitted):
+    with config_context(transform_output="pandas"):
+        model = quick().fit(cells)
+        np.testing.assert_array_equal(model.velocity(cells), fitted.velocity(cells))
+        drawn, plain = (each.sample(5, random_state=0).layers["spliced"] for each in (model, fitted))
+        assert (drawn != plain).sum() == 0
+        assert isinstance(model.transform(cells), pd.DataFrame)
 
 
 # What it learns

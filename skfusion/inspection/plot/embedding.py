@@ -11,7 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_array, check_consistent_length
 
 from skfusion._base import FusionEstimator
-from skfusion._compat import optional
+from skfusion._compat import on_arrays, optional
 from skfusion.inspection.plot._shared import COLOURS
 from skfusion.modalities import align, check_modalities
 
@@ -246,7 +246,7 @@ def _projected(head: str, table: Any, reducer: Any) -> tuple[Any, tuple[str, str
     if found.shape[1] > 2 and reducer is not None:
         found = np.asarray(clone(reducer).fit_transform(found))[:, :2]
     elif found.shape[1] > 2 and np.ptp(found, axis=0).any():
-        pca = PCA(2).fit(found)
+        pca = on_arrays(PCA(2)).fit(found)
         found = pca.transform(found)
         first, second = pca.explained_variance_ratio_
         names = (f"PC 1 ({first:.0%})", f"PC 2 ({second:.0%})")
