@@ -34,7 +34,7 @@ class Layout:
     def of(cls, X: Any, names: list[str], selection: Any) -> Self:
         """Read the table `X` of the modalities `names`; `selection` says which column is whose, if anything does."""
         labels = X.columns if isinstance(X, pd.DataFrame) else None
-        n_columns = np.shape(X)[1]
+        n_columns = (X if hasattr(X, "shape") else np.asarray(X)).shape[1]
         if selection is not None:
             positions = selection.positions
         elif isinstance(labels, pd.MultiIndex):
