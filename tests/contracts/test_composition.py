@@ -173,6 +173,7 @@ def test_frozen_pretrained_encoders_are_the_start_and_keep_their_weights(estimat
 # Model selection
 
 
+@pytest.mark.filterwarnings("ignore:too few calibration samples have just:UserWarning")
 def test_it_works_in_cross_validate_on_a_modalities(estimator, y):
     scores = cross_validate(predictor(estimator), Modalities(DATA), y, cv=3, error_score="raise")
     assert np.isfinite(scores["test_score"]).all()
@@ -213,6 +214,7 @@ def test_a_grid_over_the_type_of_fusion_runs_in_two_processes(estimator, y):
     assert_same(outputs(grid.best_estimator_, NEW), outputs(clone(grid.best_estimator_).fit(X, y), NEW))
 
 
+@pytest.mark.filterwarnings("ignore:too few calibration samples have just:UserWarning")
 def test_weights_and_groups_are_routed(estimator, y):
     needs(has_fit_parameter(estimator, "sample_weight") and has_fit_parameter(estimator, "groups"), "fit metadata")
     rng = np.random.default_rng(0)
@@ -304,11 +306,12 @@ def test_set_output_gives_frames_with_the_names_of_the_columns(estimator, y):
 def test_the_setting_of_outputs_changes_the_container_of_transform_alone(estimator, y, fitted):
     plain = outputs(fitted, NEW)
     with sklearn.config_context(transform_output="pandas"):
-        found = outputs(estimator.fit(DATA, y), NEW)
-        if hasattr(estimator, "transform"):
-            frame = estimator.transform(NEW)
+        other = clone(estimator).fit(DATA, y)
+        found = outputs(other, NEW)
+        if hasattr(other, "transform"):
+            frame = other.transform(NEW)
             assert isinstance(frame, pd.DataFrame)
-            assert frame.columns.tolist() == list(estimator.get_feature_names_out())
+            assert frame.columns.tolist() == list(other.get_feature_names_out())
     assert_same(found, plain)
 
 

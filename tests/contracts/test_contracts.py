@@ -228,8 +228,12 @@ def test_a_sample_with_nothing_present_is_predicted_from_the_prior(fitted, y):
         assert fitted.predict(X)[4] == fitted.classes_[prior.argmax()]
     else:
         np.testing.assert_allclose(fitted.predict(X)[4], y.mean(), rtol=1e-12)
-    others = np.delete(np.arange(12), 4)
-    np.testing.assert_array_equal(fitted.predict(X)[others], fitted.predict(NEW)[others])
+    found, due = (np.delete(fitted.predict(data), 4) for data in (X, NEW))
+    if is_classifier(fitted):
+        np.testing.assert_array_equal(found, due)
+    else:
+        # A batch of another size may be summed up in another order.
+        np.testing.assert_allclose(found, due, rtol=1e-6)
 
 
 def test_the_prior_is_weighted(estimator, y):

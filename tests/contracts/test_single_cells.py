@@ -88,6 +88,7 @@ def test_what_is_learnt_is_the_same(estimator, y, forms):
     assert_same(outputs(both, mudata.MuData({"b": other})), outputs(both, Modalities({"b": other.X})))
 
 
+@pytest.mark.filterwarnings("ignore:too few calibration samples have just:UserWarning")
 def test_rows_are_cross_validated(estimator, y, forms):
     needs(hasattr(estimator, "predict"), "predict")
     fold = PredefinedSplit(np.where(np.arange(N) % 3, -1, 0))
