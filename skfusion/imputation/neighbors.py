@@ -210,10 +210,11 @@ def _at_once(sides: list[Side], k: int) -> Iterator[tuple[Any, Any]]:
     has = np.column_stack([there for *_, there in sides]).astype(np.float64)  # (n_donors, M)
     n_shared = has @ [table.shape[1] for table, *_ in sides]
     lengths = np.column_stack([np.square(table, dtype=np.float64).sum(axis=1) for table, *_ in sides])  # (n, M)
+    donor_lengths = np.square(donors).sum(axis=1)  # (n_donors,)
     near, found = np.full((len(own), k), np.inf), np.zeros((len(own), k), dtype=np.intp)
     for rows in gen_batches(len(own), max(_DISTANCES // len(donors), 1)):
         # Zeros stand for what a donor lacks, so that no difference is counted where a sample's own length is not.
-        distance = lengths[rows] @ has.T + np.square(donors).sum(axis=1) - 2 * own[rows] @ donors.T
+        distance = lengths[rows] @ has.T + donor_lengths - 2 * own[rows] @ donors.T
         distance = np.divide(distance, n_shared, out=np.full_like(distance, np.inf), where=n_shared > 0)
         found[rows] = np.argpartition(distance, k - 1, axis=1)[:, :k]
         near[rows] = np.maximum(np.take_along_axis(distance, found[rows], axis=1), 0)
