@@ -40,8 +40,9 @@ from skfusion.modalities.kinds import KINDS, take
 from skfusion.modalities.patterns import by_pattern, name_pattern
 
 _RATES = (0.0, 0.3, 0.5, 0.7)
-_VALUES = "values"
-"""The mechanism that takes single values away inside modalities, where all others take modalities."""
+VALUE_MECHANISMS = {"values": "mcar", "values_mnar": "mnar"}
+"""The mechanisms that take single values away inside modalities, where all others take modalities, in terms of
+`ampute_values`."""
 
 
 def missing_modality_curve(
@@ -80,13 +81,14 @@ def missing_modality_curve(
     y : array-like of shape (n_samples,)
         The target: classes, or numbers. Whole numbers are classes, unless the estimators are regressors.
     rates : float or sequence of float, default=None
-        Of the samples that have a modality, the shares that lose it; under ``"values"``, the shares of the values of
-        each column. None is 0, 0.3, 0.5 and 0.7, as far as they can be reached: a sample keeps at least one modality,
-        so that of two at most half can go, and a row at least one of its values.
-    mechanism : {"mcar", "mar", "mnar", "block", "unseen", "values"}, default="mcar"
+        Of the samples that have a modality, the shares that lose it; where single values go, the shares of the values
+        of each column. None is 0, 0.3, 0.5 and 0.7, as far as they can be reached: a sample keeps at least one
+        modality, so that of two at most half can go, and a row at least one of its values.
+    mechanism : {"mcar", "mar", "mnar", "block", "unseen", "values", "values_mnar"}, default="mcar"
         What decides who loses which modality (see `ampute`). `groups` are the blocks of ``"block"``. Under ``"values"``
-        single values go instead, by chance (see `ampute_values`), and every sample keeps its modalities; texts and CSR
-        have no values that could be missing, so that `affected` has to leave them out.
+        single values go instead, by chance, and under ``"values_mnar"`` the high ones first (see `ampute_values`).
+        Every sample then keeps its modalities; texts and CSR have no values that could be missing, so that `affected`
+        has to leave them out.
     at : {"predict", "fit", "both"}, default="predict"
         Where modalities go missing: in the test part of each fold, so that one fit serves all rates; in its training
         part; or in both.
@@ -131,7 +133,7 @@ def missing_modality_curve(
         by_pattern : DataFrame
             One row an estimator, rate and missing pattern among the test samples. `pattern`, the modalities that are
             there; `n_samples`, test samples of that pattern in all folds; `score`, over the pooled predictions for
-            them, NaN where the metric has none. Under ``"values"`` the patterns are those of `X` at every rate.
+            them, NaN where the metric has none. Where single values go, the patterns are those of `X` at every rate.
         area : Series
             :math:`A_e`, the mean score of each estimator over the range of rates.
         relative_robustness, effective_robustness : Series
@@ -146,8 +148,8 @@ def missing_modality_curve(
     TypeError
         Where an estimator is none.
     ValueError
-        Where a rate cannot be reached, a modality has no single values under ``"values"``, a fold splits a group, or
-        `X` is not as due (it names the modality).
+        Where a rate cannot be reached, a modality has no single values that could go, a fold splits a group, or `X` is
+        not as due (it names the modality).
 
     Notes
     -----
@@ -273,14 +275,14 @@ class _Removal(NamedTuple):
     def apply(self, X: Modalities, rate: float, seed: int | None, groups: Any) -> Modalities:
         """Take away from `X` at `rate`; `groups` are those of its rows."""
         share = rate if self.affected is None else dict.fromkeys(self.affected, rate)
-        if self.mechanism == _VALUES:
-            return ampute_values(X, share, random_state=seed)
+        if self.mechanism in VALUE_MECHANISMS:
+            return ampute_values(X, share, VALUE_MECHANISMS[self.mechanism], random_state=seed)
         blocks = groups if self.mechanism == "block" else None
         return ampute(X, share, self.mechanism, by=self.by, groups=blocks, random_state=seed)
 
     def count(self, X: Modalities) -> int:
         """How much of what can go `X` still has."""
-        if self.mechanism != _VALUES:
+        if self.mechanism not in VALUE_MECHANISMS:
             return int(X.present.sum())
         return sum(
             int(np.asarray(pd.notna(take(X[name], X.present[:, column]))).sum())
@@ -334,15 +336,15 @@ def _checked_removal(
     """Return the rates in rising order and how they are reached, or say before any fit why they cannot be."""
     if at not in ("predict", "fit", "both"):
         raise ValueError(f"at is {at!r}; due is 'predict', 'fit' or 'both'.")
-    check_mechanism(mechanism, (*MECHANISMS, _VALUES))
-    if by is not None and mechanism == _VALUES:
-        raise ValueError(f"by is given, but mechanism is {_VALUES!r}; it is for mechanism='mar' alone.")
-    if len(X.names) < 2 and mechanism != _VALUES:
+    check_mechanism(mechanism, (*MECHANISMS, *VALUE_MECHANISMS))
+    if by is not None and mechanism in VALUE_MECHANISMS:
+        raise ValueError(f"by is given, but mechanism is {mechanism!r}; it is for mechanism='mar' alone.")
+    if len(X.names) < 2 and mechanism not in VALUE_MECHANISMS:
         raise ValueError(f"X has no modality but {X.names}, and one is always kept; due are at least two.")
     affected = _checked_affected(X, affected, mechanism)
     highest = 1.0
-    if mechanism == _VALUES:
-        highest = min(map(reachable_rate, _widths(X, affected or X.names)))
+    if mechanism in VALUE_MECHANISMS:
+        highest = min(map(reachable_rate, _widths(X, affected or X.names, mechanism)))
     elif affected is None and mechanism in ("mcar", "mnar", "block"):
         highest = reachable_rate(len(X.names))
     if rates is None:
@@ -373,7 +375,7 @@ def _checked_affected(X: Modalities, affected: Any, mechanism: str) -> list[str]
     return names
 
 
-def _widths(X: Modalities, affected: list[str]) -> list[int]:
+def _widths(X: Modalities, affected: list[str], mechanism: str) -> list[int]:
     """How many single values a sample has in each of the `affected` modalities, each of which can lose some."""
     why = {name: has_no_single_values(X[name]) for name in X.names}
     widths = {name: int(np.prod(X[name].shape[1:])) for name in X.names if not why[name]}
@@ -383,7 +385,7 @@ def _widths(X: Modalities, affected: list[str]) -> list[int]:
             able = [other for other in widths if widths[other] > 1]
             hint = f"affected={able}" if able else "another mechanism, which takes whole modalities"
             raise ValueError(
-                f"mechanism is {_VALUES!r}, but modality {name!r} is {KINDS[X.kind(name)]}, {said}; pass {hint}."
+                f"mechanism is {mechanism!r}, but modality {name!r} is {KINDS[X.kind(name)]}, {said}; pass {hint}."
             )
     return [widths[name] for name in affected]
 

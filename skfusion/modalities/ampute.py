@@ -122,6 +122,10 @@ def ampute(
         return _with_present(X, _keep_one(rng, X.present, _share(rate)))
     by = _decider(X.names, by) if mechanism == "mar" else None
     rates = _rates(rate, X.names, spared=by)
+    if len(X.names) < 2 and rates.any():
+        raise ValueError(
+            f"X has no modality but {X.names}, and one is always kept; ampute_values takes single values of it instead."
+        )
     _check_reachable(rates, "modalities", ", or take from some alone with a dict")
     noise = rng.uniform(_TINY, 1, size=X.shape)  # (n, M)
     blocks = _blocks(groups, X) if mechanism == "block" else None  # block b goes by the draws of row b
@@ -477,6 +481,11 @@ def _hole(name: str, values: Values, present: BoolArray, share: float, strength:
             + (", or pass .toarray()." if sparse.issparse(values) else ".")
         )
     known = np.asarray(pd.notna(values)).reshape(len(values), -1) & present[:, None]  # (n, d)
+    if known.shape[1] < 2:
+        raise ValueError(
+            f"modality {name!r} holds one value a sample, which is always kept; leave it out with a dict of rates, or "
+            "take the modality with ampute."
+        )
     rates = np.full(known.shape[1], share)
     _check_reachable(rates, f"columns of modality {name!r}")
     noise = rng.uniform(_TINY, 1, size=known.shape)

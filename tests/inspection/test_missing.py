@@ -340,6 +340,23 @@ def test_single_values_missing_at_a_rate_are_missing_at_the_next(recorded):
         assert not (masks[1] & ~masks[2]).any()
 
 
+def test_high_values_go_first_where_they_decide(recorded):
+    X, y = data()
+    X = {name: X[name] for name in ("fair", "good")}  # the first has the numbers of the rows, and keeps them
+    options = {"rates": 0.4, "affected": ["good"], "cv": 2, "random_state": 0}
+    lost = {}
+    for mechanism in ("values", "values_mnar"):
+        missing_modality_curve(Valued(), X, y, mechanism=mechanism, **options)
+        left, before = recorded[-1]["asked_on"]["good"], X["good"][recorded[-1]["test"]]
+        gone = np.isnan(left)
+        np.testing.assert_array_equal(left[~gone], before[~gone])
+        assert gone.mean() == pytest.approx(0.4)
+        standing = (before - before.mean(axis=0)) / before.std(axis=0)
+        lost[mechanism] = standing[gone].mean()
+    assert abs(lost["values"]) < 0.3
+    assert lost["values_mnar"] > 0.6
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("at", ["predict", "both"])
 def test_scores_fall_with_the_values_and_nothing_is_said(at):
@@ -501,6 +518,7 @@ def test_samples_with_nothing_and_single_missing_values_are_said_once():
         ({"affected": ["good"], "mechanism": "unseen"}, ValueError, "affected is given, but mechanism is 'unseen'"),
         ({"rates": True}, ValueError, "rates is True; due are numbers"),
         ({"by": "good", "mechanism": "values"}, ValueError, "by is given, but mechanism is 'values'"),
+        ({"by": "good", "mechanism": "values_mnar"}, ValueError, "by is given, but mechanism is 'values_mnar'"),
         ({"rates": 0.9, "mechanism": "values"}, ValueError, "takes 2.7 of 3 columns of modality 'good'"),
         ({"cv": 1}, ValueError, "cv is 1; due are at least 2 folds"),
         ({"cv": []}, ValueError, r"cv is \[\], which gives no folds"),

@@ -67,8 +67,9 @@ def test_the_axes_say_what_is_drawn(result):
     assert inside(display.figure_)
 
 
-def test_the_axis_says_that_single_values_are_missing(result):
-    result.mechanism, result.at = "values", "predict"
+@pytest.mark.parametrize("mechanism", ["values", "values_mnar"])
+def test_the_axis_says_that_single_values_are_missing(result, mechanism):
+    result.mechanism, result.at = mechanism, "predict"
     assert MissingModalityDisplay.from_result(result).ax_.get_xlabel() == "single values missing at predict"
 
 

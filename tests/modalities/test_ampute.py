@@ -374,8 +374,9 @@ def test_one_table_or_one_modality_has_nothing_to_keep(X):
         ampute(np.zeros((3, 2)), 0.2)
     with says(ValueError, "X has no modality but ['labs']"):
         ampute(X.select(["labs"]), 0.2, "mar")
-    with says(ValueError, "0.2 of 1 modalities"):
+    with says(ValueError, "X has no modality but ['labs'], and one is always kept", "ampute_values"):
         ampute(X.select(["labs"]), 0.2)
+    assert ampute(X.select(["labs"]), 0).present.all()
 
 
 def test_inf_is_no_value_to_decide_by(X):
@@ -479,7 +480,7 @@ def test_rows_that_are_missing_lose_nothing():
     [
         (sparse.csr_matrix(np.ones((4, 3))), ["modality 'a' is a CSR matrix", "zeros, not missing", ".toarray()"]),
         (["x", "y", "z", "w"], ["modality 'a' is strings", "a dict of rates"]),
-        (np.ones((4, 1)), ["0.3 of 1 columns of modality 'a'", "may add up to 0"]),
+        (np.ones((4, 1)), ["modality 'a' holds one value a sample, which is always kept", "ampute"]),
     ],
 )
 def test_what_has_no_single_values_says_so(values, pieces):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from skfusion._compat import optional
+from skfusion.inspection.missing import VALUE_MECHANISMS
 from skfusion.inspection.plot._shared import METRICS, legend_of_height
 
 # Okabe and Ito's colours, told apart by colour-blind people, less yellow.
@@ -142,7 +143,7 @@ class MissingModalityDisplay:
         ax.set_axisbelow(True)
         name = self.scoring if isinstance(self.scoring, str) else getattr(self.scoring, "__name__", "score")
         ax.set_ylabel(METRICS.get(name, name.replace("_", " ")))
-        what = "single values" if self.mechanism == "values" else "modalities"
+        what = "single values" if self.mechanism in VALUE_MECHANISMS else "modalities"
         ax.set_xlabel(f"{what} missing {_WHERE[self.at]}")
 
     def _name_lines(self, own: bool) -> float:
