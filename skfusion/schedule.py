@@ -31,7 +31,7 @@ from skfusion._policies import (
 from skfusion._scheduling import Columns, GainForecaster, Tables, held_out
 from skfusion._targets import class_prior, fit_with, training_set
 from skfusion._wrapped import check_wrapped
-from skfusion.modalities import Modalities, check_modalities
+from skfusion.modalities import Modalities, align, check_modalities
 from skfusion.modalities.check import SINGLE
 from skfusion.modalities.kinds import take
 from skfusion.modalities.patterns import by_pattern
@@ -294,7 +294,7 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
             What is present. It has been paid for, as far as there is a `budget`.
         available : list of str or array-like of bool (n_samples, n_modalities), default=None
-            What can be had, columns in the order of fit. None is everything.
+            What can be had; columns in the order of fit, unless a DataFrame or dict names them. None is everything.
 
         Returns
         -------
@@ -318,7 +318,8 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         X : dict, Modalities, DataFrame, array, CSR matrix, AnnData or MuData
             What can be had: a modality that is missing for a sample is never asked for.
         available : list of str or array-like of bool (n_samples, n_modalities), default=None
-            What of that may be asked for, columns in the order of fit. None is all of it.
+            What of that may be asked for; columns in the order of fit, unless a DataFrame or dict names them. None is
+            all of it.
         start : list of str, default=None
             Modalities that are there from the start, where a sample has them; they are paid for. None is those that
             cost 0.
@@ -370,8 +371,8 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
 
     def _listed(self, parameter: str, names: Any, X: Modalities) -> Any:
         """Which modalities (n_modalities,) a list names."""
-        unknown = [name for name in names if name not in X.names]
-        if unknown or isinstance(names, str):
+        is_list = not isinstance(names, str) and not hasattr(names, "keys")
+        if not is_list or any(name not in X.names for name in names):
             raise ValueError(f"{parameter} is {names!r}; due is a list of names out of {sorted(X.names)}.")
         return np.isin(X.names, list(names))
 
@@ -379,7 +380,15 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         """Bring `available` to bool (n_samples, n_modalities) in the order of `X`."""
         if available is None:
             return np.ones_like(X.present)
-        if isinstance(available, str) or all(isinstance(name, str) for name in available):
+        if hasattr(available, "keys"):  # a DataFrame or dict, of a column a modality
+            align.check_same_order("available", X.sample_ids, available)
+            if sorted(map(str, available.keys())) != sorted(X.names):
+                raise ValueError(
+                    f"available has the columns {list(available.keys())}; due is one of bool for each of the "
+                    f"modalities {list(self.modality_names_in_)}, or a list of names."
+                )
+            available = np.column_stack([np.asarray(available[name]) for name in self.modality_names_in_])
+        elif isinstance(available, str) or all(isinstance(name, str) for name in available):
             return np.broadcast_to(self._listed("available", available, X), X.present.shape)
         given = np.asarray(available)
         if given.shape != X.present.shape or given.dtype != bool:

@@ -493,6 +493,23 @@ def test_what_is_available_must_be_names_or_one_bool_a_slot(fitted, available):
         fitted.schedule(tables(3)[0], start=["ecg"])
 
 
+@pytest.mark.parametrize("form", [pd.DataFrame, dict], ids=["DataFrame", "dict"])
+def test_a_table_of_what_is_available_goes_by_its_columns(fitted, form):
+    X, _ = tables(20)
+    may = pd.DataFrame({"weak": True, "none": True, "strong": False}, index=range(20))
+    found = fitted.schedule(X, available=form(may))
+    due = fitted.schedule(X, available=may[fitted.modality_names_in_.tolist()].to_numpy())
+    np.testing.assert_array_equal(found.present, due.present)
+    assert found.present.any()
+    assert not found.present[:, list(fitted.modality_names_in_).index("strong")].any()
+    with pytest.raises(ValueError, match=r"available has the columns \['weak', 'none'\]; due is one of bool for each"):
+        fitted.schedule(X, available=form(may[["weak", "none"]]))
+    with pytest.raises(ValueError, match=r"available has shape \(20, 3\) and dtype float64; due is"):
+        fitted.schedule(X, available=form(may.astype(float)))
+    with pytest.raises(ValueError, match=r"start is [\s\S]*; due is a list of names"):
+        fitted.schedule(X, start=form(may))
+
+
 # What it is for
 
 

@@ -14,7 +14,7 @@ class Diffusion(Generative):
     \varepsilon` from the noisy values, the modalities present, and :math:`t`; in training, modalities are hidden at
     random from samples that have them. :math:`\beta_t` rises linearly from .001 to .2 over 100 steps (over other
     numbers, in proportion), which leaves nothing of the data at the last, and the variance of a step is
-    :math:`\beta_t`, with no noise in the last.
+    :math:`\beta_t`, with no noise in the last. Numeric modalities alone have a say.
 
     Parameters
     ----------

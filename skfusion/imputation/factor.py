@@ -22,6 +22,7 @@ class Factor(Strategy):
     :math:`\Psi_m` diagonal. From the modalities present, the posterior of the latent is
     :math:`N(S \sum_m W_m^\top \Psi_m^{-1} (x_m - \mu_m), S)`, :math:`S = (I + \sum_m W_m^\top \Psi_m^{-1} W_m)^{-1}`.
     Missing modalities are left out of the sums, in training too, which is right where they are missing at random.
+    Those that are not numeric have no say.
 
     Parameters
     ----------

@@ -30,6 +30,7 @@ class GAN(Generative):
     The generator lowers the energy score [4]_ of :math:`z(x) = (x, h(x))`, which is :math:`\|z(x) - z(\hat x)\| -
     \frac12 \|z(\hat x) - z(\hat x')\|`. Whatever the critic, its expectation is least at the true conditional
     distribution, and a batch of any size estimates it without bias: variances come out right and modes are kept.
+    Numeric modalities alone have a say.
 
     Parameters
     ----------

@@ -48,10 +48,12 @@ class Generative(Strategy):
         self.seed_, self.device_ = settings.seed, resolve_device(settings.device)
         tables, present = self._tables(X)
         several = present.sum(axis=1) > 1
-        if len(names) < 2 or several.sum() < 2:
-            # Nothing was ever seen together with anything else: there is nothing to condition on.
-            self.network_ = None
-            self.tables_ = {name: table[there] for name, table, there in zip(names, tables, present.T)}
+        enough = several.sum() > 1
+        # What was never seen together with anything else tells nothing of it, nor that of this.
+        self.known_ = present[several].any(axis=0) & enough
+        self.tables_ = {n: table[there] for n, table, there, k in zip(names, tables, present.T, self.known_) if not k}
+        self.network_ = None
+        if not enough:
             return self
         with seeded(self.seed_, self.device_):
             self.layout_ = Layout([table.shape[1] for table in tables], self.device_)
@@ -94,18 +96,22 @@ class Generative(Strategy):
         raise NotImplementedError
 
     def _tables(self, X: Modalities) -> tuple[list[Any], Any]:
-        names = list(self.targets_.codes_)
-        return [self.targets_.encode(X, name) for name in names], X.present[:, [X.names.index(n) for n in names]]
+        return [self.targets_.encode(X, name) for name in self.targets_.codes_], self._present(X)
+
+    def _present(self, X: Modalities) -> Any:
+        """Who has which of the modalities that it fills (n_samples, M)."""
+        return X.present[:, [X.names.index(name) for name in self.targets_.codes_]]
+
+    def _useful(self, X: Modalities, hidden: str | None) -> Any:
+        """Which modalities but `hidden` there is to go by (n_samples, M)."""
+        return self._present(X) & self.known_ & (np.array(list(self.targets_.codes_)) != hidden)
 
     def _given(self, X: Modalities, hidden: str | None) -> Any:
         """Return all but `hidden` as tensors (n, D) and (n, M)."""
         from skfusion.imputation.networks import to_tensors
 
-        tables, present = self._tables(X)
-        if hidden is not None:
-            m = list(self.targets_.codes_).index(hidden)
-            present = present & (np.arange(present.shape[1]) != m)
-            tables[m] = np.zeros_like(tables[m])
+        present = self._useful(X, hidden)
+        tables = [table * there for table, there in zip(self._tables(X)[0], present.any(axis=0))]
         return to_tensors(tables, present, self.device_)
 
     def _draw_tables(self, X: Modalities, hidden: str | None, seed: int, noise: Noise) -> list[Any]:
@@ -122,18 +128,19 @@ class Generative(Strategy):
     def fill(self, X: Modalities, name: str) -> Any:
         """Return the conditional mean (n_samples, n_values): by formula where there is one, else of some draws."""
         out = np.tile(self.targets_.means[name], (len(X), 1))
-        rows = np.flatnonzero(X.present[:, np.array(X.names) != name].any(axis=1))
-        if self.network_ is not None and len(rows):
+        rows = np.flatnonzero(self._useful(X, name).any(axis=1))
+        if name not in self.tables_ and len(rows):
             out[rows] = self.targets_.decode(name, self._means(X[rows], name)[list(self.targets_.codes_).index(name)])
         return out
 
     def fill_all(self, X: Modalities) -> dict[str, Any]:
         """Return what `fill` does for each modality that a sample lacks, in one go; elsewhere anything."""
         out = {name: np.tile(mean, (len(X), 1)) for name, mean in self.targets_.means.items()}
-        rows = np.flatnonzero(X.present.any(axis=1))
-        if self.network_ is not None and len(rows):
+        rows = np.flatnonzero(self._useful(X, None).any(axis=1))
+        if len(rows):
             for name, table in zip(out, self._means(X[rows], None)):
-                out[name][rows] = self.targets_.decode(name, table)
+                if name not in self.tables_:
+                    out[name][rows] = self.targets_.decode(name, table)
         return out
 
     def _means(self, X: Modalities, hidden: str | None) -> list[Any]:
@@ -151,11 +158,12 @@ class Generative(Strategy):
         """Return a joint draw of all numeric modalities, given those present.
 
         Those with nothing present are drawn as well: of some training samples everything was hidden, or the latent has
-        a prior. Where nothing was seen together, each modality is that of a training sample.
+        a prior. A modality that was never seen together with another is that of a training sample.
         """
-        if self.network_ is None:
-            rows = {name: rng.integers(len(table), size=len(X)) for name, table in self.tables_.items()}
-            return {name: self.targets_.decode(name, table[rows[name]]) for name, table in self.tables_.items()}
-        seed = int(rng.integers(np.iinfo(np.int32).max))
-        tables = self._draw_tables(X, None, seed, own_noise)
-        return {name: self.targets_.decode(name, table) for name, table in zip(self.targets_.codes_, tables)}
+        tables = dict.fromkeys(self.targets_.codes_)
+        if self.network_ is not None:
+            seed = int(rng.integers(np.iinfo(np.int32).max))
+            tables = dict(zip(tables, self._draw_tables(X, None, seed, own_noise)))
+        for name, table in self.tables_.items():
+            tables[name] = table[rng.integers(len(table), size=len(X))]
+        return {name: self.targets_.decode(name, table) for name, table in tables.items()}

@@ -1,7 +1,8 @@
 """Filling by ridge regression, in closed form."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy import linalg
@@ -21,6 +22,8 @@ _ENOUGH = 5000
 """Samples that choose the penalty, which does not grow with their number."""
 _ROUNDING = 1e-12
 """Share of a column's variance below which it is rounding; float32 tables are good to 1e-7 of a value."""
+_KEPT_BYTES = 1 << 28
+"""What regressions may take that are kept for the next samples of their pattern."""
 
 
 class Linear(Strategy):
@@ -77,7 +80,13 @@ class Linear(Strategy):
         self.coded_ = {name: self.targets_.encode(X, name) for name in names}
         self.namesakes_ = {name: _Namesakes(X, name if self.targets_.by_value(name) else None) for name in names}
         self.own_ = {name: self.namesakes_[name].values(X) for name in names}
+        self._recent = _Recent()
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without regressions that are fitted anew where they are needed."""
+        state: dict[str, Any] = super().__getstate__()
+        return state | {"_recent": _Recent()} if "_recent" in state else state
 
     def _choose(self, X: Modalities, name: str, seed: int) -> float:
         """Return the penalty of least squared error in cross-validation."""
@@ -98,59 +107,92 @@ class Linear(Strategy):
             inner = clone(self)._keep(known[rows[train]], [name], seed)
             held_out = known[rows[test]]
             truth = inner.targets_.encode(held_out, name)
-            for where, regression, query, own in inner._regressions(held_out, name):
-                for i, predicted in enumerate(regression.path(query, own, ALPHAS)):
+            ridges: dict[Any, Ridge] = {}
+            for where, key, query, own in inner._queries(held_out, name):
+                ridge = ridges[key] = ridges.get(key) or inner._ridge(*key)
+                for i, predicted in enumerate(ridge.path(query, own, ALPHAS)):
                     error[i] += np.square(truth[where] - predicted).sum()
         return float(ALPHAS[np.argmin(error)])
 
-    def _support(self, name: str, sources: list[str]) -> tuple[Any, list[str]]:
-        """Return the training rows that have `name` and `sources`, less those sources that cost too many rows."""
+    def _support(self, name: str, sources: list[str]) -> tuple[str, ...]:
+        """Return `sources`, less those that too few training rows have together with `name`; none without two rows."""
 
-        def rows(chosen: list[str]) -> Any:
-            return self.present_[:, [self.names_.index(source) for source in [name, *chosen]]].all(axis=1)
+        def rows(chosen: list[str]) -> int:
+            return int(self.present_[:, [self.names_.index(source) for source in [name, *chosen]]].all(axis=1).sum())
 
         def gain(left: str) -> tuple[int, int]:
             # Where two are missing together, leaving out one gains nothing yet: the rarer one goes.
-            return rows([s for s in rest if s != left]).sum(), -rows([left]).sum()
+            return rows([s for s in rest if s != left]), -rows([left])
 
         rest = sources
-        while len(rest) > 1 and rows(sources).sum() < self.min_samples:
+        while len(rest) > 1 and rows(sources) < self.min_samples:
             left = max(rest, key=gain)
             rest = [s for s in rest if s != left]
             # A source is worth more than a few samples.
-            if rows(rest).sum() >= 2 * rows(sources).sum():
+            if rows(rest) >= 2 * rows(sources):
                 sources = rest
-        found = np.flatnonzero(rows(sources))
-        return found, sources if len(found) > 1 else []
+        return tuple(sources) if rows(sources) > 1 else ()
 
-    def _training(self, name: str, rows: Any, sources: list[str]) -> tuple[Any, Any, Any]:
-        """Return sources (n, p), target (n, q), and the namesakes in each source that has some, (n, q) each."""
+    def _fitted(self, name: str, sources: tuple[str, ...]) -> "_Map":
+        return self._ridge(name, sources).at(self.alphas_[name])
+
+    def _ridge(self, name: str, sources: tuple[str, ...]) -> "Ridge":
+        """Return the regression on `sources`, of the training rows that have them and `name`."""
+        columns = [self.names_.index(source) for source in (name, *sources)]
+        rows = np.flatnonzero(self.present_[:, columns].all(axis=1))
         own = [self.own_[name][source][rows] for source in sources if source in self.own_[name]]
-        return np.hstack([self.tables_[source][rows] for source in sources]), self.coded_[name][rows], own
+        return Ridge().fit(np.hstack([self.tables_[source][rows] for source in sources]), self.coded_[name][rows], own)
 
     def fill(self, X: Modalities, name: str) -> Any:
         """Return (n_samples, n_values)."""
         out = np.tile(self.targets_.means[name], (len(X), 1))
-        for where, regression, query, own in self._regressions(X, name):
-            out[where] = self.targets_.decode(name, next(regression.path(query, own, [self.alphas_[name]])))
+        for where, key, query, own in self._queries(X, name):
+            found = self._recent.get(key, self._fitted)
+            out[where] = self.targets_.decode(name, found.predict(query, own))
         return out
 
-    def _regressions(self, X: Modalities, name: str) -> Iterator[tuple[Any, "Ridge", Any, list[Any]]]:
-        """Yield, a pattern of what is present, its rows, their regression, and the columns that it predicts from."""
+    def _queries(self, X: Modalities, name: str) -> Iterator[tuple[Any, tuple[str, tuple[str, ...]], Any, list[Any]]]:
+        """Yield, a pattern of what is present, its rows, which regression is theirs, and what that predicts from."""
         others = [other for other in X.names if other != name]
         if not others:
             return
         tables, own = self.sources_.encode(X.select(others)), self.namesakes_[name].values(X)
-        fitted: dict[tuple[str, ...], Ridge] = {}
         for given, where in by_pattern(X.present[:, [X.names.index(other) for other in others]]):
-            rows, sources = self._support(name, [other for other, there in zip(others, given) if there])
-            if not sources:
-                continue
-            key = tuple(sources)
-            if key not in fitted:
-                fitted[key] = Ridge().fit(*self._training(name, rows, sources))
-            query = np.hstack([tables[source][where] for source in sources])
-            yield where, fitted[key], query, [own[source][where] for source in sources if source in own]
+            sources = self._support(name, [other for other, there in zip(others, given) if there])
+            if sources:
+                query = np.hstack([tables[source][where] for source in sources])
+                yield where, (name, sources), query, [own[source][where] for source in sources if source in own]
+
+
+class _Map(NamedTuple):
+    """A fitted regression: from shared columns (n, p) and own ones (n, q) each to targets (n, q)."""
+
+    centre: Any
+    weights: Any
+    offset: Any
+    own_centres: list[Any]
+    slopes: Any
+
+    def predict(self, Z: Any, own: list[Any]) -> Any:
+        out = (Z - self.centre) @ self.weights + self.offset
+        for slope, part, centre in zip(self.slopes, own, self.own_centres):
+            out += slope * (part - centre)
+        return out
+
+
+class _Recent:
+    """The regressions that were asked for last, as many as fit into `_KEPT_BYTES`."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[Any, _Map] = OrderedDict()
+
+    def get(self, key: tuple[Any, ...], make: Callable[..., _Map]) -> _Map:
+        """Return what was kept for `key`, or make it."""
+        found = self.kept.pop(key, None) or make(*key)
+        self.kept[key] = found
+        while len(self.kept) > 1 and sum(part.weights.nbytes for part in [*self.kept.values()]) > _KEPT_BYTES:
+            self.kept.popitem(last=False)
+        return found
 
 
 class Ridge:
@@ -171,23 +213,30 @@ class Ridge:
     def path(self, Z: Any, own: list[Any], alphas: Iterable[float]) -> Iterator[Any]:
         """Yield the predictions (n, q) for each penalty; 0 is least squares of least norm."""
         scores = (Z - self.centre) @ self.axes
-        beside = [part - offset for part, offset in zip(own, self.offsets[1:])]
         for alpha in alphas:
-            first, *others = [part / (self.variances + alpha)[:, None] for part in self.inside]
-            out = scores @ first + self.offsets[0]
-            if own:
-                target, *left = (
-                    np.vstack([part - self.scores @ c, np.sqrt(alpha) * c])
-                    for part, c in zip(self.parts, [first, *others])
-                )
-                total = np.array([_squares(part) for part in self.parts[1:]])  # (k, q)
-                # A column that the shared ones explain in full has nothing to add.
-                left = [rest * (_squares(rest) > _ROUNDING * square) for rest, square in zip(left, total)]
-                # The penalty is one on standardised columns.
-                slopes = _columnwise(np.array(left), target, alpha * total / len(self.scores))
-                for slope, part, c in zip(slopes, beside, others):
-                    out += slope * (part - scores @ c)
-            yield out
+            weights, slopes = self._coefficients(alpha)
+            yield _Map(0, weights, self.offsets[0], self.offsets[1:], slopes).predict(scores, own)
+
+    def at(self, alpha: float) -> _Map:
+        """Return the regression with this penalty, without the samples."""
+        weights, slopes = self._coefficients(alpha)
+        return _Map(self.centre, self.axes @ weights, self.offsets[0], self.offsets[1:], slopes)
+
+    def _coefficients(self, alpha: float) -> tuple[Any, Any]:
+        """Return those of the scores on the axes (rank, q), and of the own columns (k, q)."""
+        weights, *others = [part / (self.variances + alpha)[:, None] for part in self.inside]
+        if not others:
+            return weights, ()
+        target, *left = (
+            np.vstack([part - self.scores @ c, np.sqrt(alpha) * c]) for part, c in zip(self.parts, [weights, *others])
+        )
+        total = np.array([_squares(part) for part in self.parts[1:]])  # (k, q)
+        # A column that the shared ones explain in full has nothing to add.
+        left = [rest * (_squares(rest) > _ROUNDING * square) for rest, square in zip(left, total)]
+        # The penalty is one on standardised columns.
+        slopes = _columnwise(np.array(left), target, alpha * total / len(self.scores))
+        # What the shared columns say of an own one is theirs already.
+        return weights - sum(slope * c for slope, c in zip(slopes, others)), slopes
 
 
 def principal_axes(Z: Any) -> tuple[Any, Any, Any]:

@@ -15,7 +15,7 @@ from skfusion._coins import flip_coins
 from skfusion._compat import integer, options
 from skfusion.imputation.forms import put
 from skfusion.imputation.strategy import Settings, Strategy
-from skfusion.imputation.tables import NUMERIC, Sources, flat
+from skfusion.imputation.tables import NUMERIC, Sources, flat, to_float32
 from skfusion.modalities import Modalities
 from skfusion.modalities.kinds import take
 from skfusion.modalities.patterns import by_pattern
@@ -83,7 +83,7 @@ class Neighbors(Strategy):
         return self
 
     def _scaled(self, X: Modalities) -> dict[str, Any]:
-        return {name: table.astype(np.float32) for name, table in self.sources_.encode(X).items()}
+        return {name: to_float32(table) for name, table in self.sources_.encode(X).items()}
 
     def _donors(self, name: str) -> Any:
         return np.flatnonzero(self.X_.present[:, self.X_.names.index(name)])
@@ -154,11 +154,13 @@ class Neighbors(Strategy):
         ends = np.arange(0, n_samples * k + 1, k)
         values = self.values_[name]
         mean = sparse.csr_matrix((weights.ravel(), nearest.ravel(), ends), (n_samples, values.shape[0])) @ values
-        alone = weights.sum(axis=1) == 0
-        if not alone.any():
-            return mean
-        prior = np.where(alone[:, None], self.means_[name], 0)
-        return mean + (sparse.csr_matrix(prior) if sparse.issparse(mean) else prior)
+        alone = np.flatnonzero(weights.sum(axis=1) == 0)
+        if sparse.issparse(mean) and len(alone):
+            whose = sparse.csr_matrix((np.ones(len(alone)), (alone, np.zeros(len(alone)))), (n_samples, 1))
+            return mean + whose @ sparse.csr_matrix(self.means_[name])
+        if len(alone):
+            mean[alone] = self.means_[name]
+        return mean
 
     def _nearest(self, X: Modalities, name: str, n_neighbors: int) -> tuple[Any, Any]:
         """Positions of the nearest donors (n_samples, k), nearest first, and whether each could be compared at all."""

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skfusion.imputation.tables import to_float32
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -164,5 +166,5 @@ def time_features(t: Tensor, n_features: int = 32) -> Tensor:
 
 def to_tensors(tables: list[Any], present: Any, device: torch.device) -> tuple[Tensor, Tensor]:
     """Lay the tables (n, D_m) side by side on the device, (n, D), with `present` (n, M)."""
-    table = torch.from_numpy(np.hstack(tables).astype(np.float32)).to(device)
+    table = torch.from_numpy(to_float32(np.hstack(tables))).to(device)
     return table, torch.from_numpy(np.ascontiguousarray(present)).to(device)

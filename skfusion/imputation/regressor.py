@@ -55,6 +55,7 @@ class Regressor(Strategy):
         at_once = bool(get_tags(estimator).target_tags.multi_output)
         self.sources_ = _Sources(None if at_once else self.n_components).fit(X, settings.seed)
         self.targets_ = Targets(self.n_components).fit(X, names, settings.seed)
+        self.given_: dict[str, list[str]] = {name: [] for name in names}
         tasks = []
         for name in names:
             others = [other for other in X.names if other != name]
@@ -63,6 +64,9 @@ class Regressor(Strategy):
             rows = np.flatnonzero(X.present[:, X.names.index(name)] & X.select(others).present.any(axis=1))
             if len(rows) < 2:
                 continue
+            # In a mosaic, not every other modality occurs together with this one.
+            others = [other for other in others if X.present[rows, X.names.index(other)].any()]
+            self.given_[name] = others
             inputs = self._inputs(X[rows].select(others))
             target = self.targets_.encode(X[rows], name)
             columns = [target] if at_once else list(target.T)
@@ -87,12 +91,12 @@ class Regressor(Strategy):
     def fill(self, X: Modalities, name: str) -> Any:
         """Return (n_samples, n_values)."""
         out = np.tile(self.targets_.means[name], (len(X), 1))
-        others = [other for other in X.names if other != name]
-        if not self.regressors_[name]:
+        if not self.given_[name]:
             return out
-        rows = np.flatnonzero(X.select(others).present.any(axis=1))
+        given = X.select(self.given_[name])
+        rows = np.flatnonzero(given.present.any(axis=1))
         if len(rows):
-            inputs = self._inputs(X[rows].select(others))
+            inputs = self._inputs(given[rows])
             columns = [regressor.predict(inputs).reshape(len(rows), -1) for regressor in self.regressors_[name]]
             out[rows] = self.targets_.decode(name, np.hstack(columns))
         return out

@@ -21,8 +21,15 @@ from skfusion.preprocessing import (
 )
 
 NUMERIC = ("dense", "sparse", "sequence", "image", "volume")
+_FARTHEST = 1e6
+"""Standard deviations beyond which all values are equally far."""
 _BLOCK = 1024
 """Columns that are compared at a time."""
+
+
+def to_float32(table: Any) -> Any:
+    """Return a standardised table (n_samples, n_columns) in single precision, in which squares stay finite."""
+    return table.clip(-_FARTHEST, _FARTHEST).astype(np.float32)
 
 
 def flat(values: Values) -> Any:
@@ -133,8 +140,9 @@ class _Code:
         n_samples, width = values.shape
         self.fill = MeanFill().fit(values)
         values = self.fill.transform(values)
-        limit = self.n_components or (N_COMPONENTS if sparse.issparse(values) and width > WIDE else width)
-        n_components = min(limit, n_samples - 1, width)
+        wide = sparse.issparse(values) and width > WIDE
+        limit = self.n_components or (N_COMPONENTS if wide else None)
+        n_components = width if limit is None else min(limit, n_samples - 1, width)
         self.projection: Any = None
         self.mean, self.scale, self.spread = self.fill.means_, np.ones(1), np.ones(1)
         if sparse.issparse(values) and width > WIDE:

@@ -15,7 +15,8 @@ class VAE(Generative):
     bound from everything that a sample has, and draws the posterior from a random part of it towards that from all, by
     :math:`KL(q(z | x) \,\|\, q(z | x_\text{part}))` [2]_, so that a part knows what it does not know.
 
-    `transform` fills with the decoded mean of the posterior; `sample` draws the latent and the noise.
+    `transform` fills with the decoded mean of the posterior; `sample` draws the latent and the noise. Numeric
+    modalities alone have a say.
 
     Parameters
     ----------

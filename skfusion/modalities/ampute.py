@@ -433,9 +433,12 @@ def _column_mean(values: Values) -> FloatArray:
     if sparse.issparse(values):
         known = values.astype(np.float64)
         known.data = np.nan_to_num(known.data)
-        mean, square = (np.asarray(part.mean(axis=0)).ravel() for part in (known, known.multiply(known)))
+        mean = np.asarray(known.mean(axis=0)).ravel()
+        stored = np.bincount(known.indices, minlength=len(mean))
+        square = np.bincount(known.indices, np.square(known.data - mean[known.indices]), len(mean))
+        sd = np.sqrt((square + (known.shape[0] - stored) * mean**2) / known.shape[0])
         # Centring would only add the same number to every row, and a zero for every absent value.
-        return np.asarray(known @ _inverse(np.sqrt(np.maximum(square - mean**2, 0)))) / values.shape[1]
+        return np.asarray(known @ _inverse(sd, mean)) / values.shape[1]
     if has_no_single_values(values):
         return np.array([len(text) for text in values], dtype=np.float64)
     standing, known = _standardised(values)
@@ -449,12 +452,14 @@ def _standardised(values: Values) -> tuple[FloatArray, BoolArray]:
     flat = np.asarray(values, dtype=np.float64).reshape(len(values), -1)  # (n, d)
     known = ~np.isnan(flat)
     count = np.maximum(known.sum(axis=0), 1)
-    off = np.where(known, flat - np.where(known, flat, 0).sum(axis=0) / count, 0)
-    return off * _inverse(np.sqrt((off**2).sum(axis=0) / count)), known
+    mean = np.where(known, flat, 0).sum(axis=0) / count
+    off = np.where(known, flat - mean, 0)
+    return off * _inverse(np.sqrt((off**2).sum(axis=0) / count), mean), known
 
 
-def _inverse(sd: FloatArray) -> FloatArray:
-    return np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 0)
+def _inverse(sd: FloatArray, mean: FloatArray) -> FloatArray:
+    # Rounding leaves a constant column with a spread just above 0.
+    return np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 1e-12 * np.abs(mean))
 
 
 def _numbers(column: "pd.Series[Any]") -> FloatArray:

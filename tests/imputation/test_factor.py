@@ -9,6 +9,7 @@ from _data import WIDTHS, complete, has, with_gaps
 from scipy import linalg, sparse
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
+from sklearn.metrics import r2_score
 
 from skfusion import Modalities, ModalityImputer
 from skfusion.imputation import Factor
@@ -166,6 +167,18 @@ def test_of_many_columns_the_start_is_found_without_all_components(monkeypatch):
     start = _start([table[:, :50], table[:, 50:]], 4)
     loadings = np.vstack(start.loadings)
     np.testing.assert_allclose(loadings @ loadings.T, due, atol=1e-3 * np.abs(due).max())
+
+
+@pytest.mark.parametrize("n_samples", [40, 60, 79, 81])
+def test_fewer_samples_than_columns_are_no_harder(n_samples):
+    def planted(n_samples, seed):
+        maps, rng = np.random.default_rng(7), np.random.default_rng(seed)
+        z = rng.normal(size=(n_samples, 2))
+        return {name: z @ maps.normal(size=(2, 80)) + rng.normal(size=(n_samples, 80)) for name in "ab"}
+
+    new = planted(200, 1)
+    filled = ModalityImputer(Factor()).fit(planted(n_samples, 0)).transform({"a": new["a"]})
+    assert r2_score(new["b"], filled["b"]) > 0.4
 
 
 # Its width, and its uncertainty

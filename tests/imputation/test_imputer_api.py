@@ -140,6 +140,36 @@ def test_patterns_that_training_never_saw_are_filled(name):
             assert_filled(filled, blind)
 
 
+@every_distribution
+def test_what_was_never_seen_beside_another_tells_nothing_and_is_drawn_as_in_training(name):
+    X = complete(200)
+    X["c"][:150], X["a"][150:], X["b"][150:] = np.nan, np.nan, np.nan
+    fitted, new = imputer(name).fit(X), complete(40, seed=1)
+    with_c, without = (fitted.transform({key: new[key] for key in kept})["b"] for kept in ("ac", "a"))
+    np.testing.assert_allclose(with_c, without, atol=1e-5)
+    np.testing.assert_allclose(fitted.transform({"c": new["c"]})["b"].std(axis=0), 0, atol=1e-5)
+    drawn = fitted.sample({"a": np.repeat(new["a"], 10, axis=0)})[0]["c"]
+    np.testing.assert_allclose(drawn.std(axis=0), X["c"][150:].std(axis=0), rtol=0.3)
+    assert (fitted.uncertainty({"a": new["a"]})["c"] > 0.5 * X["c"][150:].std(axis=0)).all()
+
+
+@pytest.mark.parametrize("name", ["vae", "gan", "diffusion"])
+def test_a_text_alone_is_nothing_to_networks_of_numbers(name):
+    X = complete(60)
+    X["a"][40:], X["b"][40:], X["c"][40:] = np.nan, np.nan, np.nan
+    X["text"] = ["x", "y"] * 30
+    filled = imputer(name).fit(X).transform(X)
+    np.testing.assert_allclose(filled["a"][40:], np.tile(X["a"][:40].mean(axis=0), (20, 1)))
+
+
+@every_strategy
+def test_values_beyond_float32_leave_no_nan(name):
+    new = complete(4)
+    new["a"][0, 0] = 1e39
+    del new["b"]
+    assert np.isfinite(fitted(name).transform(new)["b"]).all()
+
+
 @pytest.mark.parametrize("name", ["linear", "knn", "regressor", "conversion"])
 def test_of_two_modalities_never_seen_together_one_says_nothing_of_the_other(name):
     X = mosaic()

@@ -1,5 +1,6 @@
 """Ridge regression in closed form, a regression for each pattern of what is present."""
 
+import copy
 from itertools import product
 
 import numpy as np
@@ -178,18 +179,49 @@ def test_a_source_goes_where_that_doubles_the_samples(n_samples, kept):
     X = complete(n_samples)
     X["a"][20:] = np.nan
     strategy = Linear(0).fit(Modalities(X), ["b"], Settings(seed=0))
-    rows, sources = strategy._support("b", ["a", "c"])
-    assert sources == kept
-    assert len(rows) == (20 if "a" in kept else n_samples)
+    assert list(strategy._support("b", ["a", "c"])) == kept
+    # Centred by the rows that it was fitted on.
+    rows = slice(20 if "a" in kept else n_samples)
+    centre = np.hstack([strategy.tables_[source][rows].mean(axis=0) for source in kept])
+    np.testing.assert_array_equal(strategy._fitted("b", tuple(kept)).centre, centre)
 
 
 def test_two_sources_that_are_missing_together_go_together():
     X = {"d": complete(200)["a"], **complete(200)}
     X["a"][10:], X["c"][10:] = np.nan, np.nan
     strategy = Linear(0).fit(Modalities(X), ["b"], Settings(seed=0))
-    rows, sources = strategy._support("b", ["d", "a", "c"])
-    assert sources == ["d"]
-    assert len(rows) == 200
+    assert strategy._support("b", ["d", "a", "c"]) == ("d",)
+
+
+def test_a_regression_is_kept_for_the_next_samples_and_out_of_a_pickle(monkeypatch):
+    calls, fit = [], Ridge.fit
+    monkeypatch.setattr(Ridge, "fit", lambda self, *tables: calls.append(0) or fit(self, *tables))
+    X, new = with_gaps(complete()), with_gaps(complete(20, seed=1), share=0.5)
+    fitted = ModalityImputer(Linear(1.0)).fit(X)
+    first, n_calls = fitted.transform(new), len(calls)
+    again = fitted.transform(new)
+    assert len(calls) == n_calls > 1
+    copied = copy.deepcopy(fitted)
+    assert not copied.strategy_._recent.kept
+    for name in new:
+        np.testing.assert_array_equal(again[name], first[name])
+        np.testing.assert_array_equal(copied.transform(new)[name], first[name])
+
+
+def test_only_so_much_is_kept(monkeypatch):
+    monkeypatch.setattr("skfusion.imputation.linear._KEPT_BYTES", 200)
+    fitted = ModalityImputer(Linear(1.0)).fit(with_gaps(complete()))
+    fitted.transform(with_gaps(complete(20, seed=1), share=0.5))
+    kept = list(fitted.strategy_._recent.kept.values())
+    assert 0 < sum(regression.weights.nbytes for regression in kept) <= 200
+
+
+def test_the_regression_without_its_samples_is_that_of_the_path():
+    rng = np.random.default_rng(0)
+    Z, Y, own = rng.normal(size=(50, 6)), rng.normal(size=(50, 4)), list(rng.normal(size=(2, 50, 4)))
+    ridge = Ridge().fit(Z, Y, own)
+    new, new_own = rng.normal(size=(9, 6)), list(rng.normal(size=(2, 9, 4)))
+    np.testing.assert_allclose(ridge.at(3.0).predict(new, new_own), next(ridge.path(new, new_own, [3.0])), rtol=1e-10)
 
 
 # Namesakes
@@ -233,6 +265,24 @@ def test_an_own_column_that_is_among_the_shared_ones_changes_nothing(dtype):
     assert list(fitted.strategy_.own_["b"]) == ["a"]
     filled = fitted.transform({"a": pd.DataFrame(new, columns=list("wxyz"))})["b"]
     np.testing.assert_allclose(filled, LinearRegression().fit(a, b).predict(new), rtol=1e-4)
+
+
+def test_namesakes_count_where_samples_are_fewer_than_columns():
+    genes = [f"g{i}" for i in range(60)]
+
+    def draw(n_samples, seed):
+        rng = np.random.default_rng(seed)
+        a = rng.normal(size=(n_samples, 60))
+        tables = {"a": a, "b": 2 * a + 0.5 * rng.normal(size=a.shape)}
+        return {name: pd.DataFrame(table, columns=genes) for name, table in tables.items()}
+
+    new, scores = draw(200, 1), {}
+    for n_samples in (40, 59, 61, 62):
+        fitted = ModalityImputer("linear").fit(draw(n_samples, 0))
+        assert list(fitted.strategy_.own_["b"]) == ["a"]
+        scores[n_samples] = r2_score(new["b"], fitted.transform({"a": new["a"]})["b"])
+    assert scores[40] > 0.6, "0.4 without the namesakes"
+    assert scores[59] > scores[62] - 0.02
 
 
 def layers(n_samples, names):

@@ -1,5 +1,7 @@
 """Filling from the nearest training samples; `test_impute.py` compares the nearest with a search by hand."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -96,6 +98,19 @@ def test_what_cannot_be_compared_is_drawn_from_all():
     np.testing.assert_allclose(np.bincount(drawn["b"][:, 0].astype(int)) / 2000, 0.2, atol=0.04)
     (filled,) = ModalityImputer(Neighbors(2)).fit(X).transform({"a": [[0.0]]})["b"]
     assert filled == 2
+
+
+def test_csr_is_never_dense_as_a_whole_where_one_sample_has_nothing():
+    counts = sparse.random_array((300, 20_000), density=0.01, format="csr", rng=np.random.default_rng(0))
+    a = np.random.default_rng(1).normal(size=(300, 2))
+    fitted = ModalityImputer("knn").fit({"a": a, "counts": counts})
+    new = Modalities({"a": np.vstack([a, np.full((1, 2), np.nan)])})
+    tracemalloc.start()
+    filled = fitted.transform(new)["counts"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(filled[[300]].toarray()[0], counts.mean(axis=0))
+    assert peak < 0.5 * 301 * 20_000 * 8
 
 
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])

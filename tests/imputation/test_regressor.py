@@ -72,6 +72,18 @@ def test_the_default_learns_a_bend():
     assert scores["linear"] < 0.1
 
 
+def test_the_default_learns_from_a_mosaic():
+    rng = np.random.default_rng(0)
+    X = {name: rng.normal(size=(400, 1)) for name in "abc"}
+    X["b"] = np.tanh(X["a"]) + np.tanh(X["c"])
+    X["a"][200:], X["c"][:200] = np.nan, np.nan
+    fitted = ModalityImputer("regressor").fit(X)
+    assert fitted.strategy_.given_ == {"a": ["b"], "b": ["a", "c"], "c": ["b"]}
+    filled = fitted.transform({"c": [[5.0], [-5.0]]})
+    assert filled["a"].ravel().tolist() == [np.nanmean(X["a"])] * 2
+    assert filled["b"][0] > filled["b"][1] + 1
+
+
 def test_wide_modalities_are_projected_on_both_sides():
     rng = np.random.default_rng(0)
     latent = rng.normal(size=(100, 3))

@@ -188,6 +188,25 @@ def test_csr_and_dense_decide_alike(X):
     np.testing.assert_array_equal(ampute(X, 0.4, "mar", by="notes", random_state=0).present, due)
 
 
+@pytest.mark.parametrize("constant", [0.1, 1e6 / 3])
+def test_a_constant_column_decides_nothing(constant):
+    x = np.random.default_rng(0).normal(size=(400, 1))
+    x[::2] = np.nan
+    masks = [
+        ampute({"a": np.hstack([np.full((400, 4), value), x]), "b": np.ones((400, 1))}, {"a": 0.3}, "mnar", **options)
+        for options in [{"strength": 8.0, "random_state": 0}]
+        for value in (0.5, constant)
+    ]
+    np.testing.assert_array_equal(masks[0].present, masks[1].present)
+
+
+def test_csr_of_large_values_decides_by_them(X):
+    labs = X["labs"] + 1e8
+    due = ampute({"labs": labs, "ecg": X["ecg"]}, {"labs": 0.3}, "mnar", random_state=0).present
+    found = ampute({"labs": sparse.csr_matrix(labs), "ecg": X["ecg"]}, {"labs": 0.3}, "mnar", random_state=0).present
+    assert (found == due).mean() > 0.98
+
+
 @pytest.mark.parametrize("mechanism", ["mar", "mnar"])
 def test_what_lies_in_a_missing_slot_decides_nothing(X, mechanism):
     holes = np.random.default_rng(1).uniform(size=N) > 0.3
