@@ -51,8 +51,9 @@ def nearest_patterns(pattern: Any, patterns: Any, counts: Any, enough: int, *, s
     lacking = (pattern & ~patterns).sum(axis=1)
     surplus = (~pattern & patterns).sum(axis=1)
     distance = (lacking if subset else lacking + surplus) * (len(pattern) + 1) + surplus
-    within = [radius for radius in np.unique(distance) if counts[distance <= radius].sum() >= enough]
-    return distance <= (within[0] if within else np.inf)
+    radii, at = np.unique(distance, return_inverse=True)
+    within = radii[np.cumsum(np.bincount(at, counts)) >= enough]
+    return distance <= (within[0] if len(within) else np.inf)
 
 
 def hold_out(present: Any, codes: Any, share: float, rng: Any) -> Any:

@@ -1,5 +1,7 @@
 """Prediction sets that know what was missing: split-conformal wrappers, calibrated by missing pattern."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +30,9 @@ from skfusion._wrapped import check_wrapped, has_tags, unfrozen
 from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.patterns import find_patterns, name_pattern
 from skfusion.select import FusionClassifier, FusionRegressor, _inner
+
+_BATCH = 1 << 14
+"""Samples that are cut down to patterns at a time, at least those of one pattern."""
 
 
 class _Pool(NamedTuple):
@@ -149,7 +154,8 @@ class _PatternConformal(FusionEstimator):
         patterns, which = find_patterns(X.present)
         self._calibration = _Calibration(X, target, patterns, which, *self._scores(X, target))
         nothing = np.zeros((1, X.shape[1]), dtype=bool)
-        self._pools = {pattern.tobytes(): self._pool(pattern) for pattern in np.concatenate([seen, nothing])}
+        wanted = np.concatenate([seen, nothing])
+        self._pools = {pattern.tobytes(): pool for pattern, pool in zip(wanted, self._make_pools(wanted))}
         if self.pooling != "subset":
             self._calibration = self._calibration._replace(X=None)
         pools = [self._pools[pattern.tobytes()] for pattern in seen]
@@ -179,39 +185,57 @@ class _PatternConformal(FusionEstimator):
                 f"which tell more or less than they do, so that coverage may be another. {', or '.join(advice)}."
             )
 
-    def _pool(self, pattern: Any) -> _Pool:
-        """Calibrate one pattern (n_modalities,) on its own samples, and where they are too few on others'."""
-        X, target, patterns, which, scores, coins = self._calibration
-        # Whoever has nothing is predicted from the prior, which needs no more of the others than their target.
-        subset = self.pooling == "subset" or not pattern.any()
+    def _make_pools(self, wanted: Any) -> list[_Pool]:
+        """Calibrate patterns (n_wanted, n_modalities), each on own samples, and where they are too few on others'."""
+        _, _, patterns, which, scores, coins = self._calibration
         enough = max(self.min_samples, least_samples(self.confidence))
         counts = np.bincount(which, minlength=len(patterns))
-        chosen = nearest_patterns(pattern, patterns, counts, enough, subset=subset)
-        rows = np.flatnonzero(chosen[which])
-        own = (patterns == pattern).all(axis=1)
-        others = patterns[chosen & ~own]
-        unlike = others[(pattern & ~others).any(axis=1)] if subset else others
-        if subset and len(others):
-            scores, coins = self._scores(_cut_down(X[rows], pattern), target[rows])
-        else:
-            scores, coins = scores[rows], coins[rows]
-        threshold = find_threshold(scores, coins, self.confidence)
-        return _Pool(others, unlike, int(counts[own].sum()), len(rows), threshold)
+        pools: list[tuple[Any, ...]] = []
+        points: list[Any] = []
+        cut: list[int] = []
+        for pattern in wanted:
+            # Whoever has nothing is predicted from the prior, which needs no more of the others than their target.
+            subset = self.pooling == "subset" or not pattern.any()
+            chosen = nearest_patterns(pattern, patterns, counts, enough, subset=subset)
+            own = (patterns == pattern).all(axis=1)
+            others = patterns[chosen & ~own]
+            unlike = others[(pattern & ~others).any(axis=1)] if subset else others
+            rows = np.flatnonzero(chosen[which])
+            if subset and len(others):
+                cut.append(len(pools))
+            pools.append((others, unlike, int(counts[own].sum()), len(rows)))
+            points.append(rows)
+        points_of = {i: (scores[rows], coins[rows]) for i, rows in enumerate(points)}
+        points_of |= zip(cut, self._cut_down([points[i] for i in cut], wanted[cut]))
+        return [_Pool(*pool, find_threshold(*points_of[i], self.confidence)) for i, pool in enumerate(pools)]
+
+    def _cut_down(self, rows: list[Any], patterns: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield scores and coins of the calibration samples in `rows`, as if they had no more than their pattern."""
+        X, target = self._calibration.X, self._calibration.target
+        # One call of the estimator for many patterns.
+        batch = np.cumsum([0, *map(len, rows)])[:-1] // _BATCH
+        for start, end in itertools.pairwise([*np.unique(batch, return_index=True)[1], len(rows)]):
+            index, sizes = np.concatenate(rows[start:end]), [len(part) for part in rows[start:end]]
+            part = X[index]
+            present = part.present & np.repeat(patterns[start:end], sizes, axis=0)
+            part = Modalities._of(part._data, part._columns, present, None)
+            ends = np.cumsum(sizes)[:-1]
+            yield from zip(*(np.split(found, ends) for found in self._scores(part, target[index])))
 
     def _thresholds(self, X: Modalities) -> tuple[Any, Any]:
         """Return the threshold of each sample's pattern: scores and coins, (n_samples,) each."""
         patterns, which = find_patterns(X.present)
-        pools = [self._pools.get(pattern.tobytes()) or self._pool(pattern) for pattern in patterns]
+        new = [pattern for pattern in patterns if pattern.tobytes() not in self._pools]
+        made = {pattern.tobytes(): pool for pattern, pool in zip(new, self._make_pools(np.array(new)))}
+        known = self._pools | made
+        pools = [known[pattern.tobytes()] for pattern in patterns]
         if any(np.isinf(pool.threshold.score) for pool in pools):
             warn(
                 f"{len(self.calibration_indices_)} calibration samples are too few for confidence={self.confidence}, "
                 f"which needs {least_samples(self.confidence)}; nothing is ruled out. Fit on more samples, or lower "
                 "confidence."
             )
-        new = {
-            self._spell(pattern): pool for pattern, pool in zip(patterns, pools) if pattern.tobytes() not in self._pools
-        }
-        self._warn_unlike("no sample of fit had", new)
+        self._warn_unlike("no sample of fit had", {self._spell(pattern): made[pattern.tobytes()] for pattern in new})
         found = np.array([pool.threshold for pool in pools])[which]
         return found[:, 0], found[:, 1]
 
@@ -223,11 +247,6 @@ class _PatternConformal(FusionEstimator):
         check_is_fitted(self)
         X = check_modalities(self, X, reset=False)
         return X, np.flatnonzero(X.present.any(axis=1))
-
-
-def _cut_down(X: Modalities, pattern: Any) -> Modalities:
-    """Take from each sample what is not in `pattern` (n_modalities,); no data is copied."""
-    return Modalities._of(X._data, X._columns, X.present & pattern, X.sample_ids)
 
 
 class PatternConformalClassifier(ClassifierMixin, _PatternConformal):
