@@ -2,12 +2,13 @@
 
 import sys
 import warnings
+from typing import Any
 
 _OURS = ("skfusion", "sklearn", "joblib")
 """Packages whose lines tell a user nothing."""
 
 
-def listed(names: list[str], most: int = 5) -> str:
+def listed(names: list[Any], most: int = 5) -> str:
     """Return how a message lists `names`: all of a few; of many the first, and how many others there are."""
     n_others = len(names) - most
     if n_others <= 0:

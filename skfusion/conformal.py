@@ -207,7 +207,8 @@ class _PatternConformal(FusionEstimator):
             points.append(rows)
         points_of = {i: (scores[rows], coins[rows]) for i, rows in enumerate(points)}
         points_of |= zip(cut, self._cut_down([points[i] for i in cut], wanted[cut]))
-        return [_Pool(*pool, find_threshold(*points_of[i], self.confidence)) for i, pool in enumerate(pools)]
+        thresholds = [find_threshold(*points_of[i], self.confidence) for i in range(len(pools))]
+        return [_Pool._make([*pool, threshold]) for pool, threshold in zip(pools, thresholds)]
 
     def _cut_down(self, rows: list[Any], patterns: Any) -> Iterator[tuple[Any, Any]]:
         """Yield scores and coins of the calibration samples in `rows`, as if they had no more than their pattern."""

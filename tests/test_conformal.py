@@ -20,6 +20,7 @@ from skfusion import (
     Modalities,
     PatternConformalClassifier,
     PatternConformalRegressor,
+    ampute,
 )
 from skfusion._calibration import (
     class_scores,
@@ -288,6 +289,32 @@ def test_scores_of_a_subset_are_those_of_samples_without_the_rest():
     low, high = model.predict_interval({"b": X["b"]}).T
     residuals = np.sort(np.abs(y - X["b"][:, 0]))
     np.testing.assert_allclose((high - low) / 2, residuals[int(np.ceil(301 * 0.9)) - 1])
+
+
+@BORROWED
+@pytest.mark.filterwarnings("ignore:no sample of fit had just the modalities")
+def test_many_patterns_are_calibrated_at_once(monkeypatch):
+    rng = np.random.default_rng(0)
+    y = rng.integers(4, size=400)
+    tables = {f"m{i}": rng.normal(size=(400, 4)) + np.eye(4)[y] for i in range(9)}
+    X = ampute(tables, 0.4, random_state=0)
+    asked, predict = [], SummingClassifier.predict_proba
+    monkeypatch.setattr(SummingClassifier, "predict_proba", lambda self, X: asked.append(len(X)) or predict(self, X))
+
+    def fit():
+        asked.clear()
+        frozen = FrozenEstimator(SummingClassifier())
+        model = PatternConformalClassifier(frozen, random_state=0).fit(X[:300], np.array(list("pqrs"))[y[:300]])
+        return model, len(asked), model.predict_set(X[300:])
+
+    model, n_calls, sets = fit()
+    assert len(model.patterns_) > 100
+    assert n_calls <= 3
+    monkeypatch.setattr("skfusion.conformal._BATCH", 1)
+    again, n_calls, same = fit()
+    assert n_calls > 100
+    pd.testing.assert_frame_equal(again.patterns_, model.patterns_)
+    np.testing.assert_array_equal(same, sets)
 
 
 def test_a_pattern_that_fit_has_not_seen_is_a_subset_silently_or_borrows_with_a_warning():

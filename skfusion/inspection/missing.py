@@ -1,7 +1,7 @@
 """What happens when modalities go missing: scores over the rate, for every estimator on the same samples."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from sklearn.utils import Bunch, check_random_state, get_tags
 
 from skfusion._replay import Listener, Replay
 from skfusion._targets import fit_with
+from skfusion.inspection._removal import Removal, check_removal
 from skfusion.inspection._shared import (
     check_options,
     folds_of,
@@ -28,21 +29,7 @@ from skfusion.inspection._shared import (
 )
 from skfusion.inspection.comparison import corrected_resampled_interval
 from skfusion.modalities import Modalities
-from skfusion.modalities.ampute import (
-    MECHANISMS,
-    ampute,
-    ampute_values,
-    check_mechanism,
-    has_no_single_values,
-    reachable_rate,
-)
-from skfusion.modalities.kinds import KINDS, take
 from skfusion.modalities.patterns import by_pattern, name_pattern
-
-_RATES = (0.0, 0.3, 0.5, 0.7)
-VALUE_MECHANISMS = {"values": "mcar", "values_mnar": "mnar"}
-"""The mechanisms that take single values away inside modalities, where all others take modalities, in terms of
-`ampute_values`."""
 
 
 def missing_modality_curve(
@@ -140,6 +127,9 @@ def missing_modality_curve(
             :math:`R_e` and :math:`E_e` of each estimator, see Notes.
         best_single : str or None
             The modality that is best alone, where `single` asks for it. Its rows are called ``"<modality> alone"``.
+        reached : Series
+            By rate, the share that went missing in `X` of what may go. It stays behind the rate where samples lack
+            modalities already, since one is kept; a warning says so.
         rates, mechanism, at, scoring, confidence, n_splits
             As used.
 
@@ -196,7 +186,7 @@ def missing_modality_curve(
     estimators = _named(estimator)
     check_options(scoring, confidence, error_score)
     _check_names(estimators, single, X.names)
-    rates, removal = _checked_removal(X, rates, mechanism, at, by, affected, groups)
+    rates, removal, reached = check_removal(X, rates, mechanism, at, by, affected, groups)
     classify = is_classification(y, [*estimators.values(), None if isinstance(single, str) else single])
     splits = folds_of(cv, y, groups, classify, random_state)
     seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=(len(splits), 2))
@@ -237,6 +227,7 @@ def missing_modality_curve(
         effective_robustness=_effective_robustness(means),
         best_single=best_single,
         rates=rates,
+        reached=reached,
         mechanism=mechanism,
         at=at,
         scoring=scoring,
@@ -262,33 +253,6 @@ class _Fold(NamedTuple):
     test: Any
     seed_train: int
     seed_test: int
-
-
-class _Removal(NamedTuple):
-    """How modalities, or single values, are taken away."""
-
-    mechanism: str
-    by: str | None
-    affected: list[str] | None
-    at: str
-
-    def apply(self, X: Modalities, rate: float, seed: int | None, groups: Any) -> Modalities:
-        """Take away from `X` at `rate`; `groups` are those of its rows."""
-        share = rate if self.affected is None else dict.fromkeys(self.affected, rate)
-        if self.mechanism in VALUE_MECHANISMS:
-            return ampute_values(X, share, VALUE_MECHANISMS[self.mechanism], random_state=seed)
-        blocks = groups if self.mechanism == "block" else None
-        return ampute(X, share, self.mechanism, by=self.by, groups=blocks, random_state=seed)
-
-    def count(self, X: Modalities) -> int:
-        """How much of what can go `X` still has."""
-        if self.mechanism not in VALUE_MECHANISMS:
-            return int(X.present.sum())
-        return sum(
-            int(np.asarray(pd.notna(take(X[name], X.present[:, column]))).sum())
-            for column, name in enumerate(X.names)
-            if not has_no_single_values(X[name])
-        )
 
 
 class _Point(NamedTuple):
@@ -330,66 +294,6 @@ def _check_names(estimators: Mapping[str, Any], single: Any, names: list[str]) -
         raise ValueError(f"estimator has the name {clash[0]!r}, which `single` needs; rename it.")
 
 
-def _checked_removal(
-    X: Modalities, rates: Any, mechanism: str, at: str, by: Any, affected: Any, groups: Any
-) -> tuple[tuple[float, ...], _Removal]:
-    """Return the rates in rising order and how they are reached, or say before any fit why they cannot be."""
-    if at not in ("predict", "fit", "both"):
-        raise ValueError(f"at is {at!r}; due is 'predict', 'fit' or 'both'.")
-    check_mechanism(mechanism, (*MECHANISMS, *VALUE_MECHANISMS))
-    if by is not None and mechanism in VALUE_MECHANISMS:
-        raise ValueError(f"by is given, but mechanism is {mechanism!r}; it is for mechanism='mar' alone.")
-    if len(X.names) < 2 and mechanism not in VALUE_MECHANISMS:
-        raise ValueError(f"X has no modality but {X.names}, and one is always kept; due are at least two.")
-    affected = _checked_affected(X, affected, mechanism)
-    highest = 1.0
-    if mechanism in VALUE_MECHANISMS:
-        highest = min(map(reachable_rate, _widths(X, affected or X.names, mechanism)))
-    elif affected is None and mechanism in ("mcar", "mnar", "block"):
-        highest = reachable_rate(len(X.names))
-    if rates is None:
-        rates = [rate for rate in _RATES if rate <= highest]
-    listed = [rates] if np.ndim(rates) == 0 else list(rates)
-    if not listed or not all(isinstance(rate, Real) and not isinstance(rate, bool) for rate in listed):
-        raise ValueError(
-            f"rates is {listed if np.ndim(rates) else rates!r}; due are numbers from 0 up to, but not including, 1."
-        )
-    rates = tuple(sorted({float(rate) for rate in listed}))
-    removal = _Removal(mechanism, by, affected, at)
-    removal.apply(X, rates[0], 0, groups)
-    removal.apply(X, rates[-1], 0, groups)
-    return rates, removal
-
-
-def _checked_affected(X: Modalities, affected: Any, mechanism: str) -> list[str] | None:
-    if affected is None:
-        return None
-    if mechanism == "unseen":
-        raise ValueError(
-            "affected is given, but mechanism is 'unseen', where a sample keeps one of all its modalities; leave it "
-            "out, or pass another mechanism."
-        )
-    names = [affected] if isinstance(affected, str) else affected
-    if not isinstance(names, Iterable) or not (names := list(names)) or any(name not in X.names for name in names):
-        raise ValueError(f"affected is {affected!r}; due are names of modalities that go missing, among {X.names}.")
-    return names
-
-
-def _widths(X: Modalities, affected: list[str], mechanism: str) -> list[int]:
-    """How many single values a sample has in each of the `affected` modalities, each of which can lose some."""
-    why = {name: has_no_single_values(X[name]) for name in X.names}
-    widths = {name: int(np.prod(X[name].shape[1:])) for name in X.names if not why[name]}
-    for name in affected:
-        if widths.get(name, 0) < 2:
-            said = why[name] or "whose rows hold one value, which is always kept"
-            able = [other for other in widths if widths[other] > 1]
-            hint = f"affected={able}" if able else "another mechanism, which takes whole modalities"
-            raise ValueError(
-                f"mechanism is {mechanism!r}, but modality {name!r} is {KINDS[X.kind(name)]}, {said}; pass {hint}."
-            )
-    return [widths[name] for name in affected]
-
-
 def _fit_and_score(
     name: str,
     candidate: _Candidate,
@@ -397,7 +301,7 @@ def _fit_and_score(
     y: Any,
     groups: Any,
     fold: _Fold,
-    removal: _Removal,
+    removal: Removal,
     rates: Sequence[float],
     scorer: Any,
     error_score: Any,
@@ -427,7 +331,7 @@ def _fit_and_score(
 
 
 def _part(
-    X: Modalities, rows: Any, rate: float, seed: int, groups: Any, removal: _Removal, spared_at: str
+    X: Modalities, rows: Any, rate: float, seed: int, groups: Any, removal: Removal, spared_at: str
 ) -> tuple[Modalities, float]:
     """Return rows of `X` less what goes missing, and the share that went; nothing goes where `spared_at` says so."""
     part = X[rows]

@@ -389,6 +389,21 @@ def test_values_may_go_from_one_modality_and_a_text_has_none():
         missing_modality_curve(EARLY, {"notes": X["notes"]}, y, mechanism="values", cv=2)
 
 
+@pytest.mark.parametrize("affected", [None, ["good"]])
+def test_rates_that_are_not_reached_are_told_once(affected):
+    X, y = data()
+    X = Modalities(X).select(["good", "fair"])
+    X = ampute(X, 0.4, random_state=0)
+    options = {"rates": (0.1, 0.4, 0.5), "affected": affected, "cv": 2, "random_state": 0}
+    with pytest.warns(UserWarning, match=r"rates \[0.4, 0.5\] are not reached, only \[") as said:
+        result = missing_modality_curve(EARLY, X, y, **options)
+    assert len(said) == 1
+    names = affected or ["good", "fair"]
+    taken = ampute(X, dict.fromkeys(names, 0.5), random_state=0).select(names).present.sum()
+    assert result.reached[0.5] == pytest.approx(1 - taken / X.select(names).present.sum(), abs=0.02)
+    assert result.reached[0.1] == pytest.approx(0.1, abs=0.01)
+
+
 def test_one_rate_needs_no_list():
     X, y = data()
     assert missing_modality_curve(ByPresence(), X, y, rates=0.3, cv=2).rates == (0.3,)
@@ -505,8 +520,9 @@ def test_samples_with_nothing_and_single_missing_values_are_said_once():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"rates": (0, 0.7)}, ValueError, "takes 2.1 of 3 modalities.*0.667 at most"),
-        ({"rates": (0, 1)}, ValueError, r"rate is 1 for 'good'.*X.drop"),
+        ({"rates": (0, 0.7)}, ValueError, r"rates has 0.7, .*0.667 is the most .*affected=\['good'\]"),
+        ({"rates": (0, 1)}, ValueError, "rates has 1; due are numbers from 0 up to"),
+        ({"rates": (-0.1, 0.3)}, ValueError, "rates has -0.1; due are numbers from 0 up to"),
         ({"rates": ()}, ValueError, r"rates is \[\]"),
         ({"rates": ["half"]}, ValueError, r"rates is \['half'\]"),
         ({"at": "test"}, ValueError, "at is 'test'; due is 'predict', 'fit' or 'both'"),
@@ -519,7 +535,11 @@ def test_samples_with_nothing_and_single_missing_values_are_said_once():
         ({"rates": True}, ValueError, "rates is True; due are numbers"),
         ({"by": "good", "mechanism": "values"}, ValueError, "by is given, but mechanism is 'values'"),
         ({"by": "good", "mechanism": "values_mnar"}, ValueError, "by is given, but mechanism is 'values_mnar'"),
-        ({"rates": 0.9, "mechanism": "values"}, ValueError, "takes 2.7 of 3 columns of modality 'good'"),
+        (
+            {"rates": 0.9, "mechanism": "values"},
+            ValueError,
+            "rates has 0.9, but one of the single values .*0.667 is the most",
+        ),
         ({"cv": 1}, ValueError, "cv is 1; due are at least 2 folds"),
         ({"cv": []}, ValueError, r"cv is \[\], which gives no folds"),
         ({"cv": [(1, 2)]}, ValueError, r"cv is \[\(1, 2\)\]"),

@@ -31,7 +31,15 @@ def result():
             "sd": [0.01, 0.02, 0.03] * 3,
         }
     )
-    return Bunch(table=table, best_single="ecg", scoring="roc_auc", at="both", mechanism="mcar", area=None)
+    return Bunch(
+        table=table,
+        best_single="ecg",
+        scoring="roc_auc",
+        at="both",
+        mechanism="mcar",
+        reached=pd.Series([0, 0.3, 0.5], [0, 0.3, 0.5]),
+        area=None,
+    )
 
 
 def inside(figure):
@@ -73,6 +81,15 @@ def test_the_axis_says_that_single_values_are_missing(result, mechanism):
     assert MissingModalityDisplay.from_result(result).ax_.get_xlabel() == "single values missing at predict"
 
 
+def test_the_axis_says_where_rates_are_not_reached_and_what_unseen_takes(result):
+    result.reached = pd.Series([0, 0.28, 0.29], [0, 0.3, 0.5])
+    xlabel = "modalities missing at fit and at predict, as asked for"
+    assert MissingModalityDisplay.from_result(result).ax_.get_xlabel() == xlabel
+    result.reached, result.mechanism = pd.Series([0, 0.3, 0.5], [0, 0.3, 0.5]), "unseen"
+    xlabel = "samples of one modality alone at fit and at predict"
+    assert MissingModalityDisplay.from_result(result).ax_.get_xlabel() == xlabel
+
+
 def test_a_single_rate_is_a_whole_percentage(result):
     result.table = result.table[result.table["rate"] == 0.3]
     ax = MissingModalityDisplay.from_result(result).ax_
@@ -91,7 +108,7 @@ def many_lines(n, failed=()):
     names = [f"estimator number {i}" for i in range(n)]
     means = [np.nan if i in failed else 0.9 - 0.02 * i for i in range(n)]
     table = pd.DataFrame({"estimator": np.repeat(names, 2), "rate": [0, 0.5] * n, "mean": np.repeat(means, 2), "sd": 0})
-    return Bunch(table=table, best_single=None, scoring="roc_auc", at="predict", mechanism="mcar")
+    return Bunch(table=table, best_single=None, scoring="roc_auc", at="predict", mechanism="mcar", reached=None)
 
 
 def test_lines_of_one_colour_differ_in_marker_and_dashes():

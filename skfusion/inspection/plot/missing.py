@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from skfusion._compat import optional
-from skfusion.inspection.missing import VALUE_MECHANISMS
+from skfusion.inspection._removal import VALUE_MECHANISMS, stays_behind
 from skfusion.inspection.plot._shared import METRICS, legend_of_height
 
 # Okabe and Ito's colours, told apart by colour-blind people, less yellow.
@@ -28,8 +28,8 @@ class MissingModalityDisplay:
 
     Parameters
     ----------
-    table, best_single, scoring, at, mechanism
-        As `missing_modality_curve` returns them.
+    table, best_single, scoring, at, mechanism, reached
+        As `missing_modality_curve` returns them; where `reached` stays behind the rates, the axis says so.
 
     Attributes
     ----------
@@ -68,12 +68,14 @@ class MissingModalityDisplay:
         scoring: Any = "score",
         at: str = "predict",
         mechanism: str = "mcar",
+        reached: Any = None,
     ) -> None:
         self.table = table
         self.best_single = best_single
         self.scoring = scoring
         self.at = at
         self.mechanism = mechanism
+        self.reached = reached
 
     @classmethod
     def from_result(cls, result: Any, *, ax: Any = None, **options: Any) -> "MissingModalityDisplay":
@@ -93,7 +95,7 @@ class MissingModalityDisplay:
         MissingModalityDisplay
             With `ax_` and `figure_`.
         """
-        parts = ("table", "best_single", "scoring", "at", "mechanism")
+        parts = ("table", "best_single", "scoring", "at", "mechanism", "reached")
         return cls(**{key: result[key] for key in parts}).plot(ax, **options)
 
     def plot(
@@ -143,8 +145,10 @@ class MissingModalityDisplay:
         ax.set_axisbelow(True)
         name = self.scoring if isinstance(self.scoring, str) else getattr(self.scoring, "__name__", "score")
         ax.set_ylabel(METRICS.get(name, name.replace("_", " ")))
-        what = "single values" if self.mechanism in VALUE_MECHANISMS else "modalities"
-        ax.set_xlabel(f"{what} missing {_WHERE[self.at]}")
+        what = "single values missing" if self.mechanism in VALUE_MECHANISMS else "modalities missing"
+        what = "samples of one modality alone" if self.mechanism == "unseen" else what
+        behind = self.reached is not None and bool(stays_behind(self.reached).any())
+        ax.set_xlabel(f"{what} {_WHERE[self.at]}" + ", as asked for" * behind)
 
     def _name_lines(self, own: bool) -> float:
         """Put the legend on the right, and return the pixels that it leaves to the width of the Axes.
