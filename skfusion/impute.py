@@ -376,7 +376,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
     def score_modalities(self, X: Any) -> dict[str, float]:
         """Hide each modality in turn, fill it from the others, and return R² (mean over its columns) where it is known.
 
-        Single NaN and padding are not known, and have no say.
+        Single NaN and padding are not known, and have no say, nor have columns that are constant in `X`.
 
         Parameters
         ----------

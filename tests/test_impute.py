@@ -291,7 +291,20 @@ def test_a_score_of_wide_csr_is_taken_some_columns_at_a_time(strategy, monkeypat
     score = fitted.score_modalities(X)["rna"]
     monkeypatch.undo()
     assert max(width for width in widths if width > 100) <= 1024
-    assert score == pytest.approx(r2_score(counts, filled))
+    varies = np.ptp(counts, axis=0) > 0
+    assert 100 < varies.sum() < 2400
+    assert score == pytest.approx(r2_score(counts[:, varies], filled[:, varies]))
+
+
+def test_constant_columns_have_no_say_in_a_score():
+    X = {"a": np.random.default_rng(0).normal(size=(40, 3)), "b": np.random.default_rng(1).normal(size=(40, 2))}
+    padded = {"a": np.hstack([X["a"], np.full((40, 50), 0.1), np.zeros((40, 50))]), "b": X["b"]}
+    for strategy in ("mean", "linear"):
+        scores, due = (ModalityImputer(strategy).fit(data).score_modalities(data) for data in (padded, X))
+        assert scores == pytest.approx(due)
+    assert ModalityImputer("mean").fit(padded).score(padded) == pytest.approx(0)
+    nothing = ModalityImputer("mean").fit({"a": np.ones((5, 2)), "b": np.ones((5, 1))})
+    assert np.isnan(nothing.score({"a": np.ones((5, 2)), "b": np.ones((5, 1))}))
 
 
 # Forms

@@ -23,6 +23,8 @@ from skfusion.preprocessing import (
 NUMERIC = ("dense", "sparse", "sequence", "image", "volume")
 _FARTHEST = 1e6
 """Standard deviations beyond which all values are equally far."""
+_ROUNDING = 1e-12
+"""Share of the mean that a constant column's spread may have."""
 _BLOCK = 1024
 """Columns that are compared at a time."""
 
@@ -40,7 +42,8 @@ def flat(values: Values) -> Any:
 def mean_r2(truth: Any, filled: Any) -> float:
     """Return the mean R² of the columns of `filled` (n_samples, n_values) where `truth` is known, and not NaN.
 
-    A column counts where two values or more are known; NaN where none does. CSR is never dense as a whole.
+    A column counts where it varies; one that does not says nothing of how well it is filled, and many, such as genes
+    that no sample expresses, would drown the others. NaN where none varies. CSR is never dense as a whole.
     """
     truth, filled = (table.tocsc() if sparse.issparse(table) else table for table in (truth, filled))
     scores = [
@@ -52,14 +55,13 @@ def mean_r2(truth: Any, filled: Any) -> float:
 
 
 def _r2(truth: Any, filled: Any) -> Any:
-    """R² of each column (n_values,); of a constant one 1 where it is met, else 0, as in scikit-learn."""
+    """R² of each column (n_values,), NaN where it does not vary."""
     known = ~np.isnan(truth)
     counts = known.sum(axis=0)
     mean = np.where(known, truth, 0).sum(axis=0, dtype=np.float64) / np.maximum(counts, 1)
     total, left = (np.square(np.where(known, truth - other, 0)).sum(axis=0) for other in (mean, filled))
-    constant = total == 0
-    scores = np.where(constant, left == 0, 1 - left / np.where(constant, 1, total))
-    return np.where(counts > 1, scores, np.nan)
+    varies = total > counts * np.square(_ROUNDING * mean)
+    return np.where(varies, 1 - left / np.where(varies, total, 1), np.nan)
 
 
 class Sources:
@@ -154,7 +156,7 @@ class _Code:
             values = to_dense(values).astype(np.float64)
             self.spread = values.std(axis=0)
             # Rounding leaves a constant column with a spread just above 0. What fills it is the constant.
-            self.spread[self.spread <= 1e-12 * np.abs(self.mean)] = 0.0
+            self.spread[self.spread <= _ROUNDING * np.abs(self.mean)] = 0.0
             self.scale = np.where(self.spread > 0, self.spread, 1.0)
             if 0 < n_components < width:
                 pca = on_arrays(PCA(n_components, random_state=self.seed))
