@@ -109,10 +109,14 @@ class GainForecaster:
         Nats that a modality must bring.
     lookahead : {1, 2}
         Steps.
+    jobs : dict
+        Given to joblib.
+    seed : int
+        Of the forests.
     """
 
-    def __init__(self, prices: Any, lookahead: int, n_jobs: Any, seed: int) -> None:
-        self.prices, self.lookahead, self.n_jobs, self.seed = prices, lookahead, n_jobs, seed
+    def __init__(self, prices: Any, lookahead: int, jobs: dict[str, Any], seed: int) -> None:
+        self.prices, self.lookahead, self.jobs, self.seed = prices, lookahead, jobs, seed
 
     def fit(self, tables: dict[int, Any], probabilities: Any, losses: dict[Columns, Any], weights: Any) -> Any:
         """Learn from held-out `probabilities` (n, n_classes) and `losses` (n,) of sets of modalities."""
@@ -123,7 +127,7 @@ class GainForecaster:
             tasks = [(s, m) for s in level for m in range(len(self.prices)) if m not in s and s | {m} in losses]
             targets = [self._targets(s, m, losses, honest) for s, m in tasks]
             tables_of = {s: _features(s, tables, probabilities[s]) for s, _ in tasks}
-            fits = Parallel(n_jobs=self.n_jobs)(
+            fits = Parallel(**self.jobs)(
                 delayed(_fit)(tables_of[s], target, weights, self.seed) for (s, _), (target, _) in zip(tasks, targets)
             )
             for (s, m), (_, ahead), (model, forecast) in zip(tasks, targets, fits):

@@ -78,6 +78,8 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         Fits of folds, and of forecasts, run in parallel.
     random_state : int, RandomState or None, default=None
         For the forests that forecast gains.
+    verbose : int, default=0
+        joblib's verbosity.
 
     Attributes
     ----------
@@ -100,6 +102,8 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
     do not rely on the classifier's own confidence, and may be negative. Forests regress them on the values present and
     the probabilities, a set of modalities at a time. Up to six modalities all sets are learnt, above that all
     up to pairs and the best eight of each larger size; elsewhere the largest set inside the one at hand stands in.
+    These are 32 forests for four modalities, 80 for five and 192 for six, which is what `fit` takes its time for;
+    `n_jobs` shares them out.
 
     Where two modalities gain the same in either order, the one that gains most by itself beyond its price comes first,
     of equal ones the cheaper, and then the first by name.
@@ -142,6 +146,7 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         "cv": ["cv_object"],
         "n_jobs": [numbers.Integral, None],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -158,6 +163,7 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         cv: Any = 5,
         n_jobs: Any = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.estimator = estimator
         self.costs = costs
@@ -170,6 +176,7 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         self.cv = cv
         self.n_jobs = n_jobs
         self.random_state = random_state
+        self.verbose = verbose
 
     @fits
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "ModalityScheduler":
@@ -216,7 +223,7 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
             require_present(name, X.present[:, column])
         splits = training_folds(self.cv, data, codes, len(original), y, groups, classify=True)
         everything = np.arange(len(X))
-        self.estimator_, *fitted = Parallel(n_jobs=self.n_jobs)(
+        self.estimator_, *fitted = Parallel(n_jobs=self.n_jobs, verbose=self.verbose)(
             delayed(self._fit_part)(X, data, rows) for rows in [everything, *(train for train, _ in splits)]
         )
 
@@ -232,7 +239,8 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         probabilities, losses = held_out(predict, len(X.names), codes, self._prior)
         self._tables = Tables(X, seed)
-        self._forecaster = GainForecaster(self.trade_off * self._costs, int(self.lookahead), self.n_jobs, seed)
+        jobs = {"n_jobs": self.n_jobs, "verbose": self.verbose}
+        self._forecaster = GainForecaster(self.trade_off * self._costs, int(self.lookahead), jobs, seed)
         tables = self._tables.apply(X, frozenset(range(len(X.names))))
         self._forecaster.fit(tables, probabilities, losses, data.sample_weight)
         return self
