@@ -133,12 +133,12 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
                 self.n_latent,
                 n_hidden=self.n_hidden,
                 n_layers=self.n_layers,
-                dropout_rate=self.dropout_rate,
+                dropout_rate=self._hidden_dropout,
                 groups=preprocessor.groups,
                 counts=preprocessor.counts,
             )
         if source is None or source.network_.trunk is None:
-            sizes = {"dropout_rate": self.dropout_rate, "n_heads": self.n_heads}
+            sizes = {"dropout_rate": self._hidden_dropout, "n_heads": self.n_heads}
             return encoders, build_trunk(self.encoders, self.n_latent, max(self.n_layers, 1), **sizes)
         odd = [name for name, encoder in encoders.items() if encoder.n_out != source.n_latent]
         if odd:
@@ -170,7 +170,7 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
                 self.fusion,
                 _widths(encoders),
                 self.n_latent,
-                dropout_rate=self.dropout_rate,
+                dropout_rate=self._hidden_dropout,
                 n_heads=self.n_heads,
                 n_fusion_layers=self.n_fusion_layers,
             )
@@ -323,6 +323,11 @@ class NetworkEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fusion
             net.partial_fit((train, None) if held_out is None else tuple(train.subset(rows) for rows in held_out))
         net.callbacks_ = before
         self._learn_embedding_means(train)
+
+    @property
+    def _hidden_dropout(self) -> float:
+        """Share of hidden units dropped in training."""
+        return float(self.dropout_rate)
 
     def _dropout_by_modality(self, names: list[str]) -> Any:
         """Return `modality_dropout` with a rate for every modality, where it is a dict."""

@@ -80,8 +80,8 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         Attention heads, where the fusion has attention; a divisor of `n_latent`.
     n_fusion_layers : int, default=2
         Layers of the fusion, where it is a transformer.
-    dropout_rate : float, default=0.5
-        Share of hidden units dropped in training.
+    dropout_rate : float or "auto", default="auto"
+        Share of hidden units dropped in training. "auto" is .5, or .1 beside `modality_dropout`.
     scale : bool, default=True
         Standardise numbers, log-normalise counts.
     label_smoothing : float, default=0.1
@@ -161,6 +161,7 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
     _is_classifier = True
     _parameter_constraints = {
         **JointFusionBase._parameter_constraints,
+        "dropout_rate": [real(0, 1), options("auto")],
         "label_smoothing": [real(0, 1)],
         "class_weight": [dict, list, options("balanced"), None],
     }
@@ -185,7 +186,7 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         n_layers: int = 1,
         n_heads: int = 4,
         n_fusion_layers: int = 2,
-        dropout_rate: float = 0.5,
+        dropout_rate: float | str = "auto",
         scale: bool = True,
         label_smoothing: float = 0.1,
         lr: float = 3e-3,
@@ -313,6 +314,12 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
         check_is_fitted(self)
         X = check_modalities(self, X, reset=False)
         return np.where(self._lacks(X, head), 1.0, self._uncertainty(self._raw_predictions(X, head)))
+
+    @property
+    def _hidden_dropout(self) -> float:
+        rates = self.modality_dropout
+        drops = any(rates.values()) if isinstance(rates, dict) else bool(rates)
+        return float((0.1 if drops else 0.5) if self.dropout_rate == "auto" else self.dropout_rate)
 
     def _learn_target(self, y: Any, sample_weight: Any, classes: Any = None) -> Any:
         self.classes_, codes = encode_classes(y)

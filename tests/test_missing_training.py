@@ -9,6 +9,7 @@ from skorch.callbacks import Callback
 
 from skfusion import JointFusionClassifier, JointFusionRegressor, Modalities
 from skfusion.encoders.batch import Batch, Tokens
+from skfusion.encoders.dropout import Dropout
 from skfusion.fusion.missing import MissingTokens, Priors
 from skfusion.fusion.network import drop_modalities
 from skfusion.fusion.output import FusionOutput
@@ -52,6 +53,23 @@ def test_each_modality_is_dropped_at_its_own_rate_and_one_is_kept():
     assert not (kept & ~present).any()
     rates = 1 - kept[5000:].float().mean(0)
     torch.testing.assert_close(rates, torch.tensor([0.0, 0.3, 0.6]), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("params", "due"),
+    [
+        ({}, 0.5),
+        ({"modality_dropout": {"a": 0.0}}, 0.5),
+        ({"modality_dropout": 0.3}, 0.1),
+        ({"modality_dropout": {"b": 0.3}}, 0.1),
+        ({"modality_dropout": "curriculum"}, 0.1),
+        ({"modality_dropout": 0.3, "dropout_rate": 0.4}, 0.4),
+    ],
+)
+def test_hidden_units_are_dropped_less_where_modalities_are(params, due):
+    X, y = redundant(40)
+    model = classifier(**{"dropout_rate": "auto", "max_epochs": 1, **params}).fit(X, y)
+    assert max(module.rate for module in model.network_.modules() if isinstance(module, Dropout)) == due
 
 
 class Rates(Callback):
