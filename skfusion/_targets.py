@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from sklearn import config_context
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
@@ -13,6 +14,7 @@ from sklearn.utils.validation import has_fit_parameter
 from skfusion._compat import check_sample_weight
 from skfusion._warn import warn
 from skfusion.modalities import Modalities, align
+from skfusion.modalities.kinds import DATES
 
 _SEARCHES = (GridSearchCV, RandomizedSearchCV)
 
@@ -43,6 +45,7 @@ def training_set(
     """
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
+    check_known(y, numeric=numeric)
     y = check_array(
         y,
         ensure_2d=False,
@@ -59,10 +62,7 @@ def training_set(
         check_classification_targets(y)
     check_consistent_length(X, y)
     align.check_same_order("sample_weight", X.sample_ids, sample_weight)
-    align.check_same_order("groups", X.sample_ids, groups)
-    if groups is not None:
-        groups = column_or_1d(groups)
-        check_consistent_length(X, groups)
+    groups = check_groups(groups, X)
     keep = np.ones(len(X), dtype=bool)
     if sample_weight is not None:
         sample_weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -75,6 +75,52 @@ def training_set(
         sample_weight = None if sample_weight is None else sample_weight[keep]
         groups = None if groups is None else groups[keep]
     return TrainingSet(X, y, sample_weight, groups, np.flatnonzero(keep))
+
+
+def check_known(y: Any, *, numeric: bool | None = None) -> None:
+    """Raise where `y` is missing for a sample, holds dates, or mixes strings and others.
+
+    Due are numbers or classes, or either, where `numeric` is None.
+    """
+    due = {True: "a number", False: "a class", None: "a number or class"}[numeric]
+    cells = y if hasattr(y, "__array__") else np.asarray(y, dtype=object)  # which leaves None and mixed types alone
+    unknown = np.atleast_1d(pd.isna(cells))
+    if unknown.any():
+        n_unknown = int(unknown.reshape(len(unknown), -1).any(axis=1).sum())
+        own = "" if numeric else ", or give them a class of their own, such as 'unknown'"
+        raise ValueError(
+            f"y is missing for {n_unknown} of {len(unknown)} samples; due is {due} for each. Leave these samples "
+            f"out{own}."
+        )
+    cells = np.asarray(cells).ravel()
+    found = pd.api.types.infer_dtype(cells, skipna=False)
+    if found in DATES:
+        make = {
+            True: "numbers of it first, e.g. (dates - dates.min()) / np.timedelta64(1, 'D')",
+            False: "classes of it first, e.g. pandas.cut(dates, 3, labels=False)",
+        }
+        hints = [make[one] for one in (True, False) if numeric in (one, None)]
+        raise ValueError(
+            f"y holds dates or times (dtype {cells.dtype}); due is {due} for each. Make {', or '.join(hints)} with "
+            "dates = pandas.to_datetime(y)."
+        )
+    if found in ("mixed", "mixed-integer") and not numeric:
+        types = set(map(type, cells))
+        if len(types) > 1 and any(issubclass(each, str) for each in types):
+            raise ValueError(
+                f"y mixes {sorted(each.__name__ for each in types)}; due are classes of one type. Convert it, as by "
+                "pandas.Series(y).astype(str)."
+            )
+
+
+def check_groups(groups: Any, X: Modalities) -> Any:
+    """Return `groups`, one entry for each sample of `X`, as (n_samples,); None stays None."""
+    if groups is None:
+        return None
+    align.check_same_order("groups", X.sample_ids, groups)
+    if np.shape(groups) not in ((len(X),), (len(X), 1)):
+        raise ValueError(f"groups has shape {np.shape(groups)}; due is ({len(X)},), one entry a sample.")
+    return column_or_1d(groups)
 
 
 def drop_empty(X: Modalities, keep: Any) -> Any:

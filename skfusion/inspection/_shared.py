@@ -15,10 +15,11 @@ from sklearn.model_selection import (
     StratifiedKFold,
     check_cv,
 )
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
-from skfusion.modalities import Modalities, align, check_modalities
+from skfusion._targets import check_groups, check_known
+from skfusion.modalities import Modalities, check_modalities
 from skfusion.modalities.check import Reader
 
 Fit = TypeVar("Fit")
@@ -27,14 +28,10 @@ Fit = TypeVar("Fit")
 def read_data(X: Any, y: Any, groups: Any, modalities: Any) -> tuple[Modalities, Any, Any]:
     """Read and check samples, target and groups, once for all candidates."""
     X = check_modalities(Reader(modalities), X, y, reset=True)
+    check_known(y)
     y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
     check_consistent_length(X, y)
-    if groups is not None:
-        align.check_same_order("groups", X.sample_ids, groups)
-        if np.shape(groups) not in ((len(X),), (len(X), 1)):
-            raise ValueError(f"groups has shape {np.shape(groups)}; due is ({len(X)},), one entry a sample.")
-        groups = column_or_1d(groups)
-    return X, y, groups
+    return X, y, check_groups(groups, X)
 
 
 def seed_of(random_state: Any) -> Any:

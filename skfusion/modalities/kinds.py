@@ -32,7 +32,7 @@ KINDS = {
 _BY_NDIM = {2: "dense", 3: "sequence", 4: "image", 5: "volume"}
 _NUMBERS = (numbers.Real, Decimal, np.bool_)
 """Types of the cells that make an object column one of numbers."""
-_DATES = ("date", "datetime", "datetime64", "time", "timedelta", "timedelta64", "period")
+DATES = ("date", "datetime", "datetime64", "time", "timedelta", "timedelta64", "period")
 """What pandas infers of an object column of dates or times."""
 
 
@@ -247,7 +247,7 @@ def _check_cells(name: str, label: str, column: Any, declared: bool = False) -> 
     if _are_numbers(cells) or (declared and (_are_strings(column) or (scalar and len(cells) == 1))):
         return
     types = ", ".join(f"{kind.__name__} ({reprlib.repr(cell)})" for kind, cell in cells.items())
-    if pd.api.types.infer_dtype(column, skipna=True) in _DATES:
+    if pd.api.types.infer_dtype(column, skipna=True) in DATES:
         due = (
             "due are numbers or categories. Make numbers of it first, e.g. (dates - dates.min()).dt.days with "
             "dates = pandas.to_datetime(column)."

@@ -7,6 +7,7 @@ import pandas as pd
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from skfusion._compat import optional
+from skfusion._targets import check_known
 from skfusion.inspection.missing import patterns_of
 from skfusion.inspection.plot._shared import COLOURS, check_whole, legend_of_height
 from skfusion.modalities import align
@@ -225,18 +226,8 @@ def _stack(bar: Any, counts: Any, names: list[Any], base: str, bar_kw: dict[str,
 
 def _classes(y: Any) -> tuple[Any, Any]:
     """Return the classes, and that of each sample as a position among them (n_samples,)."""
-    unknown = pd.isna(np.asarray(y, dtype=object))
-    if unknown.any():
-        raise ValueError(
-            f"y is missing for {int(unknown.sum())} of {len(unknown)} samples; due is a class for each. Leave these "
-            "samples out, or give them a class of their own, such as 'unknown'."
-        )
-    y = column_or_1d(y)
-    try:
-        classes, codes = np.unique(y, return_inverse=True)
-    except TypeError:
-        kinds = sorted({type(each).__name__ for each in y})
-        raise ValueError(f"y mixes {kinds}; due are classes of one type. Convert it, as by y.astype(str).") from None
+    check_known(y, numeric=False)
+    classes, codes = np.unique(column_or_1d(y), return_inverse=True)
     amounts = classes.dtype.kind == "f" and (classes % 1 != 0).any()
     if amounts or len(classes) > _MANY:
         kind = "values, with fractions" if amounts else "classes"
