@@ -174,7 +174,8 @@ class Modalities:
         ------
         ValueError
             Where a modality is of another kind, has other columns, or has numbers in a column that holds categories in
-            another data set; where some data sets carry ids and others none.
+            another data set, or categories of another type; where some data sets carry ids and others none. It names
+            the positions of those that do not fit.
 
         Examples
         --------
@@ -388,25 +389,29 @@ def _bring(part: Canonical, common: Any) -> Canonical:
 
 def _stack_modality(name: str, sets: list[Modalities]) -> Canonical:
     """Rows of the modality `name` of all `sets`, one below the other; missing where a set lacks it."""
-    holders = [d for d in sets if name in d]
+    positions = [i for i, d in enumerate(sets) if name in d]
+    holders = [sets[i] for i in positions]
     parts = _held(name, holders)
     # A set in which nobody has the text does not tell strings from token lists.
     first = next((i for i, d in enumerate(holders) if d.present[:, d.names.index(name)].any()), 0)
-    values, columns = parts[first], holders[first]._columns[name]
-    for d, part in zip(holders, parts):
+    values, columns, named = parts[first], holders[first]._columns[name], first
+    for i, (d, part) in enumerate(zip(holders, parts)):
         given = d._columns[name]
+        here, there = (f"in the data set at position {positions[at]}" for at in (i, first))
         if given is not None and columns is not None and given != columns:
-            raise ValueError(f"modality {name!r} {_difference(given, columns)}")
+            there = f"in that at position {positions[named]}"
+            raise ValueError(f"modality {name!r} {_difference(given, columns, here, there)}")
         kind, due = kinds.kind_of(part), kinds.kind_of(values)
         equal = kind == due and part.shape[1:] == values.shape[1:]
         if not equal and not ({kind, due} == {"text", "tokens"} and kinds.is_blank(part)):
             raise ValueError(
-                f"modality {name!r} is {kind} of shape {part.shape} in one data set and {due} of shape {values.shape} "
-                "in another; due are equal kinds and widths."
+                f"modality {name!r} is {kind} of shape {part.shape} {here} and {due} of shape {values.shape} {there}; "
+                "due are equal kinds and widths."
             )
         if kind == "table":
-            _check_same_sort(name, part, values)
-        columns = columns if columns is not None else given
+            _check_same_sort(name, part, values, here, there)
+        if columns is None:
+            columns, named = given, i
     held = iter(parts)
     blocks = [next(held) if name in d else kinds.scatter(values, np.full(len(d), -1, dtype=np.intp)) for d in sets]
     present = [d.present[:, d.names.index(name)] if name in d else np.zeros(len(d), dtype=bool) for d in sets]
@@ -426,28 +431,44 @@ def _held(name: str, holders: list[Modalities]) -> list[Values]:
     return parts
 
 
-def _difference(columns: tuple[str, ...], others: tuple[str, ...]) -> str:
+def _difference(columns: tuple[str, ...], others: tuple[str, ...], here: str, there: str) -> str:
     """Say how unequal names of columns differ, and what to do."""
     alone = [c for c in columns if c not in others], [c for c in others if c not in columns]
     if any(alone):
         return (
-            f"has columns that another data set lacks: {alone[0]} in one, {alone[1]} in the other. Rename or drop "
-            "them, or add those that lack as NaN with frame.reindex(columns=...)."
+            f"has the columns {alone[0]} {here} alone, and {alone[1]} {there} alone. Rename or drop them, or add "
+            "those that lack as NaN with frame.reindex(columns=...)."
         )
     return (
-        "has its columns in another order in another data set; bring them into one order with "
-        "frame[columns_of_the_other]."
+        f"has its columns in another order {here} than {there}; bring them into one with frame[columns_of_the_other]."
     )
 
 
-def _check_same_sort(name: str, table: pd.DataFrame, other: pd.DataFrame) -> None:
-    """Raise where a column holds numbers in one table and categories in the other; one without values fits both."""
+def _check_same_sort(name: str, table: pd.DataFrame, other: pd.DataFrame, here: str, there: str) -> None:
+    """Raise where a column holds numbers in one table and categories in the other, or categories of other types.
+
+    A column without values fits both.
+    """
     for i, label in enumerate(table.columns):
         pair = table.iloc[:, i], other.iloc[:, i]
         dtypes = [column.dtype for column in pair]
-        if len(set(map(pd.api.types.is_numeric_dtype, dtypes))) > 1 and all(c.notna().any() for c in pair):
+        if dtypes[0] == dtypes[1]:
+            continue
+        are_numbers = {pd.api.types.is_numeric_dtype(dtype) for dtype in dtypes}
+        if are_numbers == {True, False} and all(c.notna().any() for c in pair):
             raise ValueError(
-                f"modality {name!r} holds dtype {dtypes[0]} in the column {str(label)!r} in one data set and "
-                f"{dtypes[1]} in another; due are numbers in both or categories in both. Use "
+                f"modality {name!r} holds dtype {dtypes[0]} in the column {str(label)!r} {here} and {dtypes[1]} "
+                f"{there}; due are numbers in both or categories in both. Use "
                 "pandas.to_numeric(column, errors='coerce') or column.astype('string')."
             )
+        if are_numbers == {False}:
+            # Cells of one table are alike.
+            cells = pd.Series([cell for column in reversed(pair) for cell in _one_cell(column)], dtype=object)
+            kinds.check_cells(name, str(label), cells, declared=True, where=f", {there} and {here}")
+
+
+def _one_cell(column: "pd.Series[Any]") -> Any:
+    """Return a category or a cell that is there, in an array of one, or of none."""
+    categories = isinstance(column.dtype, pd.CategoricalDtype)
+    cells: Any = column.cat.categories if categories else column[column.notna()]
+    return cells[:1].astype(object)

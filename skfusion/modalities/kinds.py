@@ -174,7 +174,9 @@ def _stack_columns(columns: "list[pd.Series[Any]]") -> "pd.Series[Any]":
     dtypes: list[Any] = [column.dtype for column in columns]
     if all(isinstance(dtype, pd.CategoricalDtype) for dtype in dtypes):
         if len({dtype.categories.dtype for dtype in dtypes}) > 1:
-            columns = [c.cat.rename_categories(c.cat.categories.astype(object).tolist()) for c in columns]
+            every = np.concatenate([dtype.categories.astype(object) for dtype in dtypes])
+            union = pd.Index(pd.unique(every).tolist())  # floats where some are integers and some floats
+            columns = [column.cat.set_categories(union) for column in columns]
         return pd.Series(pd.api.types.union_categoricals(columns, ignore_order=True))
     if not all(pd.api.types.is_numeric_dtype(dtype) for dtype in dtypes) and len(set(dtypes)) > 1:
         columns = [column.astype(object) for column in columns]
@@ -217,10 +219,10 @@ def settle(name: str, frame: pd.DataFrame) -> pd.DataFrame:
         if pd.api.types.is_object_dtype(dtype):
             column: Any = frame.iloc[:, position]
             if not _are_strings(column):
-                _check_cells(name, str(frame.columns[position]), column)
+                check_cells(name, str(frame.columns[position]), column)
                 frame.isetitem(position, column.where(column.notna(), None).to_numpy().astype(np.float64))
         elif isinstance(dtype, pd.CategoricalDtype) and pd.api.types.is_object_dtype(dtype.categories.dtype):
-            _check_cells(name, str(frame.columns[position]), dtype.categories, declared=True)
+            check_cells(name, str(frame.columns[position]), dtype.categories, declared=True)
     return frame
 
 
@@ -240,8 +242,11 @@ def _are_numbers(cells: dict[type, Any]) -> bool:
     return all(issubclass(kind, _NUMBERS) for kind in cells)
 
 
-def _check_cells(name: str, label: str, column: Any, declared: bool = False) -> None:
-    """Raise on cells that are no numbers; declared categories may be anything of one type that can be sorted."""
+def check_cells(name: str, label: str, column: Any, declared: bool = False, where: str = "") -> None:
+    """Raise on cells that are no numbers; declared categories may be anything of one type that can be sorted.
+
+    The message says `where` they lie.
+    """
     cells = _first_cells(column)
     scalar = all(map(pd.api.types.is_scalar, cells.values()))
     if _are_numbers(cells) or (declared and (_are_strings(column) or (scalar and len(cells) == 1))):
@@ -262,7 +267,7 @@ def _check_cells(name: str, label: str, column: Any, declared: bool = False) -> 
             "due is one number or string a cell. Make columns of what a cell holds, a category of it by "
             "column.map(str, na_action='ignore'), or, of token lists, a modality of its own, column.tolist()."
         )
-    raise ValueError(f"modality {name!r} holds cells of type {types} in the column {label!r}; {due}")
+    raise ValueError(f"modality {name!r} holds cells of type {types} in the column {label!r}{where}; {due}")
 
 
 def _is_category(dtype: Any) -> bool:

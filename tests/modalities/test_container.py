@@ -761,11 +761,36 @@ def test_concat_takes_a_list_and_says_so():
 def test_concat_refuses_numbers_below_categories(beside):
     numbers, texts = pd.DataFrame({"k": [1, 2], **beside}), pd.DataFrame({"k": ["u", "v"], **beside})
     for pair in ([numbers, texts], [texts, numbers], [numbers, texts.astype("category")]):
-        with says(ValueError, "'d' holds dtype", "in the column 'k'", "int64", "to_numeric", "astype('string')"):
+        pieces = ("in the column 'k' in the data set at position 1", "in the data set at position 0", "int64")
+        with says(ValueError, "'d' holds dtype", *pieces, "to_numeric", "astype('string')"):
             Modalities.concat([{"d": frame} for frame in pair])
-    grades = texts.assign(k=pd.Categorical([1, 2]))
-    with says(ValueError, "'d' holds cells of type", "int (1)", "str ('u')", "in the column 'k'"):
-        Modalities.concat([{"d": grades}, {"d": texts}])
+
+
+@pytest.mark.parametrize("beside", [{}, {"ward": ["a", "b"]}])
+@pytest.mark.parametrize("texts", [["1", "2"], pd.Categorical(["1", "2"]), pd.array(["1", "2"], dtype="string")])
+def test_concat_refuses_categories_of_another_type(beside, texts):
+    grades = {"d": pd.DataFrame({"k": pd.Categorical([1, 2]), **beside})}
+    other = {"b": np.ones((1, 1))}
+    pieces = ("in the column 'k'", "in the data set at position 0 and in the data set at position 3")
+    with says(ValueError, "'d' holds cells of type int (1), str ('1')", *pieces, "numbers alone or strings alone"):
+        Modalities.concat([grades, other, grades, {"d": pd.DataFrame({"k": texts, **beside})}])
+
+
+@pytest.mark.parametrize(
+    ("second", "united"),
+    [
+        ([2.0, 1.0], [1, 2]),
+        ([2.5, 1.0], [1, 2, 2.5]),
+        (pd.array([3, 1], dtype="Int64"), [1, 2, 3]),
+        ([None, None], [1, 2]),
+    ],
+)
+def test_concat_unites_categories_of_integers_and_floats(second, united):
+    first, second = pd.Categorical([1, 2]), pd.Categorical(second)
+    for pair in ((first, second), (second, first)):
+        k = Modalities.concat([{"d": pd.DataFrame({"k": one, "s": ["u", "v"]})} for one in pair])["d"]["k"]
+        assert sorted(k.cat.categories) == united
+        np.testing.assert_array_equal(k.astype(float), np.concatenate(pair).astype(float))
 
 
 @pytest.mark.parametrize("beside", [{}, {"ward": ["a", "b"]}])
@@ -791,10 +816,14 @@ def test_concat_keeps_categories_of_integers_and_booleans_of_a_set_that_lacks_th
 
 def test_concat_names_the_columns_that_differ():
     frame = pd.DataFrame(np.ones((2, 3)), columns=list("xyz"))
-    with says(ValueError, "'a' has columns that another data set lacks", "['w'] in one, ['z'] in the other"):
+    said = "'a' has the columns ['w'] in the data set at position 1 alone, and ['z'] in that at position 0 alone"
+    with says(ValueError, said):
         Modalities.concat([{"a": frame}, {"a": frame.set_axis(list("xyw"), axis=1)}])
-    with says(ValueError, "'a' has columns that another data set lacks", "[] in one, ['z'] in the other"):
-        Modalities.concat([{"a": frame}, {"a": frame[["x", "y"]]}])
+    unnamed = {"a": frame.to_numpy()}  # fits any names
+    with says(
+        ValueError, "'a' has the columns [] in the data set at position 2 alone, and ['z'] in that at position 1"
+    ):
+        Modalities.concat([unnamed, {"a": frame}, {"a": frame[["x", "y"]]}])
 
 
 def test_concat_of_slices_gives_the_whole(mixed):
@@ -809,13 +838,17 @@ def test_concat_of_slices_gives_the_whole(mixed):
 
 
 def test_concat_of_unequal_kinds_or_widths_raises():
-    with says(ValueError, "'a'", "(2, 2)", "(2, 3)", "equal kinds and widths"):
-        Modalities.concat([{"a": np.ones((2, 3))}, {"a": np.ones((2, 2))}])
+    of_two, other = {"a": np.ones((2, 2))}, {"b": np.ones((1, 1))}
+    pieces = ("'a'", "(2, 2) in the data set at position 2", "(2, 3) in the data set at position 1")
+    with says(ValueError, *pieces, "equal kinds and widths"):
+        Modalities.concat([other, {"a": np.ones((2, 3))}, of_two])
     with says(ValueError, "'a'", "sparse", "dense"):
         Modalities.concat([{"a": np.ones((2, 3))}, {"a": sparse.csr_matrix((2, 3))}])
     with says(ValueError, "'a'", "text", "tokens"):
         Modalities.concat([{"a": ["x"]}, {"a": [["x"]]}])
-    with says(ValueError, "'a' has its columns in another order", "one order"):
+    with says(
+        ValueError, "'a' has its columns in another order in the data set at position 1 than in that at position 0"
+    ):
         Modalities.concat([{"a": pd.DataFrame({"x": [1], "y": [2]})}, {"a": pd.DataFrame({"y": [2], "x": [1]})}])
     with says(ValueError, "datasets is empty"):
         Modalities.concat([])
