@@ -8,7 +8,14 @@ import pytest
 from sklearn.utils import Bunch
 
 from skfusion import FusionClassifier
-from skfusion.inspection import FusionComparisonDisplay
+from skfusion.inspection import (
+    FusionComparisonDisplay,
+    MissingModalityDisplay,
+    ModalityImportanceDisplay,
+    compare_fusions,
+    missing_modality_curve,
+    modality_importance,
+)
 
 mpl.use("agg")
 MINUS = "\N{MINUS SIGN}"
@@ -131,3 +138,27 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r"pip install 'skfusion\[plot\]'"):
         FusionComparisonDisplay.from_estimators({}, None)
+
+
+def test_each_display_draws_what_its_own_function_returned_alone():
+    rng = np.random.default_rng(0)
+    X, y, model = {name: rng.normal(size=(30, 2)) for name in "ab"}, np.arange(30) % 2, FusionClassifier("early")
+    results = {
+        "missing_modality_curve": missing_modality_curve(model, X, y, rates=[0, 0.5], cv=2, random_state=0),
+        "compare_fusions": compare_fusions(X, y, estimators={"early": model}, cv=2, random_state=0),
+        "modality_importance": modality_importance(model, X, y, method="ablation", cv=2, random_state=0),
+    }
+    displays = {
+        "missing_modality_curve": MissingModalityDisplay.from_result,
+        "compare_fusions": FusionComparisonDisplay.from_comparison,
+        "modality_importance": ModalityImportanceDisplay.from_result,
+    }
+    for source, draw in displays.items():
+        draw(results[source])
+        others = [result for name, result in results.items() if name != source]
+        for wrong in (*others, results[source].table, None, [], {"table": None}):
+            said = rf"^result is of type {type(wrong).__name__}.*; due is what {source} returned\.$"
+            with pytest.raises(TypeError, match=said):
+                draw(wrong)
+    with pytest.raises(TypeError, match=r"type dict with \['table'\]; due"):
+        MissingModalityDisplay.from_result({"table": None})

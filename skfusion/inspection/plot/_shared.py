@@ -1,5 +1,6 @@
 """What the Displays share: colours, names of metrics, legends that keep inside the figure, and a check."""
 
+from collections.abc import Mapping
 from math import ceil
 from numbers import Integral
 from typing import Any
@@ -29,3 +30,11 @@ def check_whole(name: str, value: Any, least: int = 1) -> None:
     """Check that `value`, which the user calls `name`, is a whole number of `least` or more."""
     if not is_whole(value) or value < least:
         raise ValueError(f"{name} is {value!r}; due is a whole number of {least} or more.")
+
+
+def parts_of(result: Any, source: str, names: tuple[str, ...], column: str) -> dict[str, Any]:
+    """Return the parts `names` of what the function `source` returned, whose table alone has `column`."""
+    if not isinstance(result, Mapping) or any(name not in result for name in names) or column not in result["table"]:
+        came = f" with {list(result)}" if isinstance(result, Mapping) else ""
+        raise TypeError(f"result is of type {type(result).__name__}{came}; due is what {source} returned.")
+    return {name: result[name] for name in names}

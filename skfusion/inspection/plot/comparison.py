@@ -7,7 +7,7 @@ import pandas as pd
 
 from skfusion._compat import optional
 from skfusion.inspection.comparison import compare_fusions
-from skfusion.inspection.plot._shared import METRICS
+from skfusion.inspection.plot._shared import METRICS, parts_of
 
 # Okabe and Ito's colours, told apart by colour-blind people and in grey; the markers differ as well.
 _STYLES = {
@@ -94,9 +94,14 @@ class FusionComparisonDisplay:
         -------
         FusionComparisonDisplay
             With `ax_` and `figure_`.
+
+        Raises
+        ------
+        TypeError
+            Where `result` is anything else.
         """
-        parts = {key: result[key] for key in ("table", "scores", "best_single", "scoring", "confidence")}
-        return cls(**parts).plot(ax, **options)
+        parts = ("table", "scores", "best_single", "scoring", "confidence")
+        return cls(**parts_of(result, "compare_fusions", parts, column="kind")).plot(ax, **options)
 
     @classmethod
     def from_estimators(

@@ -7,7 +7,7 @@ import pandas as pd
 
 from skfusion._compat import optional
 from skfusion.inspection.importance import modality_importance
-from skfusion.inspection.plot._shared import METRICS, check_whole
+from skfusion.inspection.plot._shared import METRICS, check_whole, parts_of
 
 _BAR, _SYNERGY, _REDUNDANCY = "#0072B2", "#009E73", "#D55E00"
 _WHAT = {
@@ -91,9 +91,14 @@ class ModalityImportanceDisplay:
         -------
         ModalityImportanceDisplay
             With `axes_` and `figure_`.
+
+        Raises
+        ------
+        TypeError
+            Where `result` is anything else.
         """
         parts = ("table", "interactions", "importances", "method", "scoring", "confidence")
-        return cls(**{key: result[key] for key in parts}).plot(figure, **options)
+        return cls(**parts_of(result, "modality_importance", parts, column="importance")).plot(figure, **options)
 
     @classmethod
     def from_estimator(

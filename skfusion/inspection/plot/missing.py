@@ -7,7 +7,7 @@ import pandas as pd
 
 from skfusion._compat import optional
 from skfusion.inspection._removal import VALUE_MECHANISMS, stays_behind
-from skfusion.inspection.plot._shared import METRICS, legend_of_height
+from skfusion.inspection.plot._shared import METRICS, legend_of_height, parts_of
 
 # Okabe and Ito's colours, told apart by colour-blind people, less yellow.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "black")
@@ -94,9 +94,14 @@ class MissingModalityDisplay:
         -------
         MissingModalityDisplay
             With `ax_` and `figure_`.
+
+        Raises
+        ------
+        TypeError
+            Where `result` is anything else.
         """
         parts = ("table", "best_single", "scoring", "at", "mechanism", "reached")
-        return cls(**{key: result[key] for key in parts}).plot(ax, **options)
+        return cls(**parts_of(result, "missing_modality_curve", parts, column="rate")).plot(ax, **options)
 
     def plot(
         self, ax: Any = None, *, line_kw: dict[str, Any] | None = None, band_kw: dict[str, Any] | None = None
