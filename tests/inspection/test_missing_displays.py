@@ -1,5 +1,5 @@
 import sys
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -243,6 +243,62 @@ def test_rare_patterns_are_left_out_of_the_picture_alone(X):
     assert above.get_title(loc="right") == "and 2 rarer patterns"
     assert [bar.get_width() for bar in beside.patches] == [13, 5, 15]
     assert len(display.counts) == 4
+
+
+def of_counts(counts, **options):
+    """A picture of patterns with so many samples."""
+    index = [f"p{i}" for i in range(len(counts))]
+    there = [[bool(i + 1 & bit) for bit in (1, 2, 4, 8, 16)] for i in range(len(counts))]
+    patterns = pd.DataFrame(there, index, list("abcde"))
+    return MissingPatternDisplay(patterns=patterns, counts=pd.DataFrame({"samples": counts}, index)).plot(**options)
+
+
+def apart(texts, side):
+    """Whether texts, from left to right, or from the bottom up, do not touch."""
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    ends = [(getattr(box, f"{side}0"), getattr(box, f"{side}1")) for box in boxes]
+    return all(before[1] + 1 < after[0] for before, after in pairwise(ends))
+
+
+@pytest.mark.parametrize(
+    "counts", [[75_334, 75_121], [1_200_000, 800_000, 150_414], [37_500] * 20], ids=["two", "millions", "many"]
+)
+@pytest.mark.parametrize("size", [None, (5, 3), (9, 4)])
+def test_large_counts_and_ticks_do_not_touch(counts, size):
+    display = of_counts(counts, figure=None if size is None else plt.figure(figsize=size, layout="constrained"))
+    display.figure_.canvas.draw()
+    above, _, beside = display.axes_
+    assert apart(above.texts, "x")
+    assert apart(beside.get_xticklabels(), "x")
+    assert apart(above.get_yticklabels(), "y")
+    top = max(text.get_window_extent().y1 for text in above.texts)
+    assert top <= display.figure_.bbox.height
+
+
+def test_counts_are_written_with_three_digits_from_ten_thousand_on():
+    display = of_counts([999_960, 75_334, 75_000, 9_999, 1])
+    assert [text.get_text() for text in display.axes_[0].texts] == ["1M", "75.3k", "75k", "9999", "1"]
+
+
+@pytest.mark.parametrize("counts", [[1], [2, 1], [3, 2, 1]])
+def test_ticks_of_small_counts_are_whole(counts):
+    above, _, beside = of_counts(counts).axes_
+    for ticks in (above.get_yticks(), beside.get_xticks()):
+        assert ticks.max() >= 1
+        assert (ticks % 1 == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("counts", "title"),
+    [
+        ([2, 1, 1], "and 1 more pattern"),
+        ([1] * 5, "and 3 more patterns"),
+        ([3, 2, 1], "and 1 rarer pattern"),
+        ([3, 2], ""),
+    ],
+)
+def test_patterns_left_out_are_called_rarer_where_they_are(counts, title):
+    assert of_counts(counts, max_patterns=2).axes_[0].get_title(loc="right") == title
 
 
 def test_patterns_of_other_forms_and_in_a_given_figure(X):

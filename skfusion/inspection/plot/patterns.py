@@ -23,8 +23,8 @@ class MissingPatternDisplay:
     """Which modalities samples have: a column a missing pattern, a row a modality.
 
     Dots in a column are the modalities that a pattern has. Above it is a bar with how many samples have just these,
-    most on the left; beside each modality is a bar with how many samples have it at all. Where `y` was given, bars are
-    split by class.
+    most on the left, 75,334 as 75.3k; beside each modality is a bar with how many samples have it at all. Where `y` was
+    given, bars are split by class.
 
     After [1]_, who draw intersections of sets this way. Make one with `from_modalities`.
 
@@ -127,8 +127,8 @@ class MissingPatternDisplay:
         figure : matplotlib Figure or SubFigure, default=None
             Where to draw; None makes one.
         max_patterns : int, default=25
-            Patterns that get a column; of the rest, the rarest, only the number is written. The bars of the modalities
-            count all samples.
+            Patterns that get a column; of the rest, none of them more frequent, only the number is written. The bars of
+            the modalities count all samples.
         bar_kw : dict, default=None
             Given to matplotlib's ``bar`` and ``barh``.
 
@@ -160,7 +160,8 @@ class MissingPatternDisplay:
         by_modality = self.patterns.to_numpy(dtype=int).T @ self.counts.to_numpy()  # (M, n_classes)
         _stack(beside.barh, by_modality, list(counts.columns), "left", bar_kw)
         self._explain(grid, own)
-        self._name(above, beside, len(self.patterns) - n_patterns, by_modality.sum(axis=1))
+        self._name(above, beside, n_patterns, by_modality.sum(axis=1))
+        self._make_room(above, grid, own)
         return self
 
     def _draw_dots(self, ax: Any, there: Any) -> None:
@@ -178,23 +179,43 @@ class MissingPatternDisplay:
         ax.tick_params(length=0, labelbottom=False)
         ax.spines[:].set_visible(False)
 
-    def _name(self, above: Any, beside: Any, n_more: int, totals: Any) -> None:
-        n_samples = int(self.counts.to_numpy().sum())
+    def _name(self, above: Any, beside: Any, n_shown: int, totals: Any) -> None:
+        ticker = optional("matplotlib.ticker")
         for axes, axis in ((above, "x"), (beside, "y")):
             axes.tick_params(axis=axis, length=0, labelbottom=axis == "y", labelleft=axis == "x")
             axes.spines[["top", "right"]].set_visible(False)
-        above.set_ylabel("samples")
-        heights = self.counts.sum(axis=1).to_numpy()[: len(self.counts) - n_more]
-        for column, height in enumerate(heights):
-            above.annotate(f"{height}", (column, height), (0, 2), **_BESIDE, ha="center", va="bottom")
+        for axis in (above.yaxis, beside.xaxis):
+            axis.set_major_locator(ticker.MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+            axis.set_major_formatter(ticker.FuncFormatter(lambda count, _: compact(count)))
+            axis.set_label_text("samples")
+        counts = self.counts.sum(axis=1).to_numpy()
+        for column, height in enumerate(counts[:n_shown]):
+            above.annotate(compact(height), (column, height), (0, 2), **_BESIDE, ha="center", va="bottom")
+        n_samples = counts.sum()
         for row, total in enumerate(totals):
             share = f"{total / n_samples:.0%}" if n_samples else ""
             beside.annotate(share, (total, row), (3, 0), **_BESIDE, ha="left", va="center")
-        above.margins(y=0.12)
         beside.margins(x=0.25)
-        beside.set_xlabel("samples")
+        n_more = len(counts) - n_shown
         if n_more:
-            above.set_title(f"and {n_more} rarer patterns", fontsize="small", loc="right")
+            how = "rarer" if counts[n_shown] < counts[n_shown - 1] else "more"
+            above.set_title(f"and {n_more} {how} pattern{'s' * (n_more > 1)}", fontsize="small", loc="right")
+
+    def _make_room(self, above: Any, grid: Any, own: bool) -> None:
+        """Keep counts apart: columns of a figure of our own get wider, and in one that was given they stand upright."""
+        room = above.bbox.width / np.ptp(above.get_xlim())  # limits first, since texts beyond old ones have no size
+        boxes = [text.get_window_extent() for text in above.texts]
+        widest, tallest = (max((getattr(box, side) for box in boxes), default=0) for side in ("width", "height"))
+        stretch, height = 1.15 * widest / room, above.bbox.height
+        if stretch > 1 and own:
+            wide, beside = grid.get_width_ratios()
+            grid.set_width_ratios((stretch * wide, beside))
+            self.figure_.set_figwidth(self.figure_.get_figwidth() + (stretch - 1) * wide)
+        elif stretch > 1:
+            for text in above.texts:
+                text.set_rotation(90)
+            tallest = min(widest, height / 2)
+        above.margins(y=max(0.12, 1.2 * tallest / (height - tallest)))
 
     def _explain(self, grid: Any, own: bool) -> None:
         """Put a legend of the classes on the right, beyond all bars."""
@@ -213,6 +234,14 @@ class MissingPatternDisplay:
 
 
 _BESIDE = {"textcoords": "offset points", "fontsize": "small"}
+
+
+def compact(count: float) -> str:
+    """Write a count of five digits and more with three, and thousands as k."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= max(0.9995 * size, 1e4):
+            return f"{count / size:.3g}{letter}"
+    return f"{count:.0f}"
 
 
 def _stack(bar: Any, counts: Any, names: list[Any], base: str, bar_kw: dict[str, Any] | None) -> None:
