@@ -32,7 +32,10 @@ def training_folds(
     most = most if data.groups is None else min(most, len(np.unique(data.groups)))
     n_folds = min(int(cv or 5), most)
     if n_folds < 2:
-        raise ValueError(f"n_samples={len(target)} is too few for folds: a class needs 2 samples, in 2 groups.")
+        due = ("a class needs 2 samples" if classify else "due are 2 samples") + ", in 2 groups" * (
+            data.groups is not None
+        )
+        raise ValueError(f"n_samples={len(target)} is too few for folds: {due}.")
     if data.groups is None and not data.X.present.all():
         return _even_folds(data.X, target if classify else np.zeros(len(target), dtype=np.intp), n_folds)
     by_group = StratifiedGroupKFold if classify else GroupKFold

@@ -1,6 +1,7 @@
 """What the joint classifier and the joint regressor share: from checked input to a trained network, and back."""
 
 import copy
+import reprlib
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -296,10 +297,13 @@ class JointFusionBase(NetworkEstimator):
         return ~X.present.any(axis=1)
 
 
-def tells_uncertainty(estimator: Any) -> bool:
-    """Whether the fusion of an estimator, fitted or not, says how little it knows."""
+def require_uncertainty(estimator: Any) -> None:
+    """Raise where the fusion of an estimator, fitted or not, does not say how little it knows."""
     fusion = estimator.network_.fusion if hasattr(estimator, "net_") else fusion_class(estimator.fusion)
-    return hasattr(fusion, "uncertainty")
+    if not hasattr(fusion, "uncertainty"):
+        raise AttributeError(
+            f"fusion is {reprlib.repr(estimator.fusion)}, which tells no uncertainty; 'evidential' does."
+        )
 
 
 def _without_reduction(criterion: Any) -> Any:

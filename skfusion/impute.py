@@ -167,7 +167,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         X = self._fit_encoders(X, y, seed)
         if self._form(self._layout is not None) == "array":
-            forms.require_numbers(X)
+            self._require_numbers(X)
         self._require_fillable(X, strategy)
         self._single_fills = {
             name: MeanFill().fit(flat(present_rows(X[name], present)))
@@ -229,7 +229,7 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
         -------
         Modalities, ndarray, CSR matrix or DataFrame
             By `output`; a DataFrame with the columns of the one of fit. A sample with nothing present gets the training
-            means.
+            means, and 0 under "zero".
         """
         check_is_fitted(self)
         known = self._known(X)
@@ -335,8 +335,16 @@ class ModalityImputer(TransformerMixin, FusionEstimator):
             return forms.like_table(X, filled, layout)
         if form == "modalities":
             return filled
-        forms.require_numbers(filled)
+        self._require_numbers(filled)
         return as_asked(self, forms.all_columns(filled), filled.sample_ids)
+
+    def _require_numbers(self, X: Modalities) -> None:
+        """Raise where the table that is asked for, and by what, would hold what is no number."""
+        container = output_container(self)
+        if container == "default":
+            forms.require_numbers(X, "output='array'", "'modalities'")
+        else:
+            forms.require_numbers(X, f"set_output(transform={container!r})", "set_output(transform='default')")
 
     def _form(self, is_table: bool) -> str:
         """Return what is handed out, "table", "modalities" or "array", where one table comes, or something else."""

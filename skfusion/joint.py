@@ -1,14 +1,14 @@
 """Joint fusion: encoders, fusion and head trained end to end."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skfusion._compat import options, real
-from skfusion._joint import JointFusionBase, tells_uncertainty
+from skfusion._compat import OfferedIf, options, real
+from skfusion._joint import JointFusionBase, require_uncertainty
 from skfusion._targets import class_prior, encode_classes
 from skfusion.modalities import check_modalities
 
@@ -294,7 +294,7 @@ class JointFusionClassifier(ClassifierMixin, JointFusionBase):
             return self.classes_[probabilities.argmax(axis=1)]
         return np.stack([c[p.argmax(axis=1)] for c, p in zip(self.classes_, probabilities)], axis=1)
 
-    @available_if(tells_uncertainty)
+    @partial(OfferedIf, require_uncertainty)
     def uncertainty(self, X: Any, head: str | None = None) -> Any:
         """Return how little is known of each sample, from 0 to 1, where the fusion is "evidential".
 

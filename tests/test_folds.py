@@ -66,8 +66,19 @@ def test_an_integer_is_lowered_by_classes_samples_and_groups():
     assert len(folds(10, classify=True)) == 4
     assert len(folds(20, classify=False)) == 12
     assert len(folds(10, groups=np.arange(12) % 2, classify=False)) == 2
-    with pytest.raises(ValueError, match="n_samples=12 is too few for folds"):
-        folds(5, target=np.arange(12), classify=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "groups", "classify", "due"),
+    [
+        (np.arange(12), None, True, "a class needs 2 samples"),
+        (TARGET, np.zeros(12), True, "a class needs 2 samples, in 2 groups"),
+        (TARGET, np.zeros(12), False, "due are 2 samples, in 2 groups"),
+    ],
+)
+def test_too_few_samples_speak_of_groups_where_there_are_any(target, groups, classify, due):
+    with pytest.raises(ValueError, match=rf"^n_samples=12 is too few for folds: {due}\.$"):
+        folds(5, target=target, groups=groups, classify=classify)
 
 
 @pytest.mark.parametrize("classify", [True, False])

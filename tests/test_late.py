@@ -581,7 +581,7 @@ def test_fewer_samples_of_every_class_than_folds_give_fewer_folds(records):
     X, _ = numbered(9)
     LateFusionStacker(Recording()).fit(X, np.arange(9) % 3)
     assert len(records.fits) == 2 * (3 + 1)
-    with pytest.raises(ValueError, match=r"n_samples=9 is too few for folds: a class needs 2 samples"):
+    with pytest.raises(ValueError, match=r"n_samples=9 is too few for folds: a class needs 2 samples\.$"):
         LateFusionStacker(Recording()).fit(X, np.arange(9))
 
 

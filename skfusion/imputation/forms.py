@@ -108,11 +108,11 @@ def all_columns(filled: Modalities) -> Any:
     return side_by_side([flat(filled[name]) for name in filled.names])
 
 
-def require_numbers(X: Modalities) -> None:
-    """Raise where `all_columns` would have to hold what is no number."""
+def require_numbers(X: Modalities, asked: str, instead: str) -> None:
+    """Raise where `all_columns`, which the user `asked` for, would have to hold what is no number."""
     odd = [name for name in X.names if X.kind(name) not in NUMERIC]
     if odd:
-        raise ValueError(f"output='array' needs numbers, but {odd} hold none; leave them out, or use 'modalities'.")
+        raise ValueError(f"{asked} needs numbers, but {odd} hold none; leave them out, or use {instead}.")
 
 
 def column_names(X: Modalities) -> list[str]:

@@ -16,7 +16,7 @@ from sklearn.frozen import FrozenEstimator
 from torch.distributions import Dirichlet, kl_divergence
 
 from skfusion import JointFusionClassifier, JointFusionRegressor, MultimodalPretrainer
-from skfusion.fusion import Evidential
+from skfusion.fusion import Evidential, Mean
 from skfusion.fusion.evidential import EvidentialLoss, combined, digamma_of, divergence_from_uniform
 
 SMALL = {"n_hidden": 16, "n_latent": 8, "dropout_rate": 0.1, "max_epochs": 20, "lr": 0.01}
@@ -326,3 +326,14 @@ class TestClassifier:
             JointFusionClassifier(**NET, fill_missing="token").fit(X, y)
         with pytest.raises(ValueError, match=r"annealing is 2; due is a share of the training, from 0 to 1"):
             JointFusionClassifier(**{**NET, "fusion": partial(Evidential, annealing=2)}).fit(X, y)
+
+    @pytest.mark.parametrize("fusion", ["mean", partial(Mean)], ids=["name", "partial"])
+    def test_a_fusion_that_tells_no_uncertainty_names_one_that_does(self, fusion):
+        X, y = three_classes(30)
+        other = JointFusionClassifier(**{**NET, "fusion": fusion, "max_epochs": 1})
+        for estimator in (other, clone(other).fit(X, y)):
+            assert not hasattr(estimator, "uncertainty")
+            with pytest.raises(
+                AttributeError, match=r"^fusion is .*[mM]ean.*, which tells no uncertainty; 'evidential' d"
+            ):
+                estimator.uncertainty(X)

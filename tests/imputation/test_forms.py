@@ -169,6 +169,16 @@ def test_an_array_of_text_raises_before_training():
         imputer.fit({**TABLES, "notes": ["calm"] * 40})
 
 
+@pytest.mark.parametrize("notes", [["calm"] * 40, pd.DataFrame({"kind": ["calm"] * 40})], ids=["text", "table"])
+def test_a_container_that_cannot_hold_text_is_named_as_it_was_asked_for(notes):
+    imputer = ModalityImputer(UNTRAINED).set_output(transform="pandas")
+    said = (
+        r"^set_output\(transform='pandas'\) needs numbers, but \['notes'\] hold none; .* use set_output\(transform='de"
+    )
+    with pytest.raises(ValueError, match=said):
+        imputer.fit({**TABLES, "notes": notes})
+
+
 def test_a_text_that_an_encoder_makes_numbers_of_may_be_missing():
     notes = np.array([None, "calm day", *["calm night", "calm day"] * 19], dtype=object)
     imputer = ModalityImputer(
