@@ -13,6 +13,7 @@ from skfusion import (
     JointFusionRegressor,
     LateFusionRegressor,
     LateFusionStacker,
+    Modalities,
     ModalityScheduler,
     PatternConformalClassifier,
     PatternConformalRegressor,
@@ -118,3 +119,39 @@ def test_dates_are_neither_numbers_nor_classes(X, y):
 def test_groups_are_one_entry_a_sample(X, learn, groups, shape):
     with pytest.raises(ValueError, match=rf"^groups has shape {shape}; due is \(20,\), one entry a sample\.$"):
         learn(X, LABELS, groups=groups)
+
+
+def of_curve(*arguments):
+    return missing_modality_curve(*arguments, rates=[0])
+
+
+@pytest.mark.parametrize("compare", [of_curve, modality_importance])
+def test_an_estimator_behind_samples_and_target_looks_swapped(X, compare):
+    y, call = np.array(LABELS), r"where .* due: arguments look swapped\. The call is \w+\(estimator, X, y\)\.$"
+    for estimator in (CLASSIFIER, {"early": CLASSIFIER}):
+        with pytest.raises(TypeError, match=rf"^X is one value a sample \(ndarray of shape \(20,\)\), {call}"):
+            compare(X, y, estimator)
+        with pytest.raises(TypeError, match=rf"^X is an estimator \({type(estimator).__name__}\), {call}"):
+            compare(X, estimator, y)
+        with pytest.raises(TypeError, match=rf"^y is an estimator \({type(estimator).__name__}\), {call}"):
+            compare(y, X, estimator)
+    with pytest.raises(TypeError, match=rf"^X is one value a sample \(list of shape \(20,\)\), {call}"):
+        compare(CLASSIFIER, LABELS, X)
+    with pytest.raises(TypeError, match=rf"^y is samples \(dict\), {call}"):
+        compare(CLASSIFIER, X, X)
+
+
+@pytest.mark.parametrize("compare", [compare_fusions, is_worth_it])
+def test_samples_and_target_look_swapped(X, compare):
+    for samples in (X, CLASSIFIER, Modalities(X)):
+        with pytest.raises(TypeError, match=rf"arguments look swapped\. The call is {compare.__name__}\(X, y, est"):
+            compare(LABELS, samples)
+        with pytest.raises(TypeError, match=r"^y is (samples|an estimator) .*look swapped"):
+            compare(X, samples)
+
+
+def test_what_is_no_estimator_is_shown_in_short(X):
+    with pytest.raises(TypeError, match=r"^estimator is .{1,60}; due is a classifier or regressor") as caught:
+        missing_modality_curve(np.array(LABELS * 50), X, LABELS)
+    assert len(str(caught.value)) < 200
+    assert missing_modality_curve(CLASSIFIER, {**X, "more": pd.DataFrame({"fit": np.ones(N)})}, LABELS, cv=2)

@@ -25,13 +25,32 @@ from skfusion.modalities.check import Reader
 Fit = TypeVar("Fit")
 
 
-def read_data(X: Any, y: Any, groups: Any, modalities: Any) -> tuple[Modalities, Any, Any]:
-    """Read and check samples, target and groups, once for all candidates."""
+def read_data(X: Any, y: Any, groups: Any, modalities: Any, call: str) -> tuple[Modalities, Any, Any]:
+    """Read and check samples, target and groups, once for all candidates; `call` shows the order of arguments."""
+    for name, value, due in (("X", X, "samples"), ("y", y, "one value a sample")):
+        found = _looks_like(value)
+        if found not in (None, due):
+            shape = f" of shape {np.shape(value)}" if found == "one value a sample" else ""
+            raise TypeError(
+                f"{name} is {found} ({type(value).__name__}{shape}), where {due} would be due: arguments look "
+                f"swapped. The call is {call}."
+            )
     X = check_modalities(Reader(modalities), X, y, reset=True)
     check_known(y)
     y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
     check_consistent_length(X, y)
     return X, y, check_groups(groups, X)
+
+
+def _looks_like(value: Any) -> str | None:
+    """Return what a value is beyond doubt."""
+    parts = list(value.values()) if isinstance(value, Mapping) else [value]
+    if any(hasattr(type(part), "fit") for part in parts):
+        return "an estimator"
+    if isinstance(value, (Mapping, Modalities)):
+        return "samples"
+    is_list = isinstance(value, (list, tuple)) and len(value) > 0 and np.ndim(value[0]) == 0
+    return "one value a sample" if is_list or getattr(value, "ndim", None) == 1 else None
 
 
 def seed_of(random_state: Any) -> Any:

@@ -137,7 +137,7 @@ def compare_fusions(
     ecg        single  0.75       -0.16
     early      fusion  0.93        0.03
     """
-    X, y, groups = read_data(X, y, groups, modalities)
+    X, y, groups = read_data(X, y, groups, modalities, "compare_fusions(X, y, estimators={...})")
     random_state = seed_of(random_state)
     _check_estimators(estimators, single, X.names)
     check_options(scoring, confidence, error_score)

@@ -133,7 +133,7 @@ def modality_importance(
     if n_repeats < 2:
         raise ValueError(f"n_repeats is {n_repeats}; due is 2 or more, for a standard error.")
     check_options(scoring, confidence, "raise")
-    X, y, groups = read_data(X, y, groups, modalities)
+    X, y, groups = read_data(X, y, groups, modalities, "modality_importance(estimator, X, y)")
     if method == "retrain" and len(X.names) < 2:
         raise ValueError(f"retrain leaves out a modality, but X has {X.names} alone.")
     seed = seed_of(random_state)
@@ -221,7 +221,7 @@ def is_worth_it(
     >>> print(is_worth_it(X, y, costs={"ecg": 30}, random_state=0).loc["ecg", "sentence"])
     ecg costs 30 and adds nothing that shows: 0.008 [-0.026, 0.043] in accuracy.
     """
-    X, y, groups = read_data(X, y, groups, modalities)
+    X, y, groups = read_data(X, y, groups, modalities, "is_worth_it(X, y, estimator=...)")
     costs = costs or {}
     wrong = [name for name, cost in costs.items() if name not in X.names or not cost >= 0]
     if wrong:

@@ -1,5 +1,6 @@
 """What happens when modalities go missing: scores over the rate, for every estimator on the same samples."""
 
+import reprlib
 import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -181,7 +182,7 @@ def missing_modality_curve(
     0.3         0.88        0.79
     0.5         0.85        0.69
     """
-    X, y, groups = read_data(X, y, groups, modalities)
+    X, y, groups = read_data(X, y, groups, modalities, "missing_modality_curve(estimator, X, y)")
     random_state = seed_of(random_state)
     estimators = _named(estimator)
     check_options(scoring, confidence, error_score)
@@ -286,7 +287,7 @@ def _check_names(estimators: Mapping[str, Any], single: Any, names: list[str]) -
         if isinstance(each, type) or not (hasattr(each, "fit") and hasattr(each, "predict")):
             due = " ('auto' is the default one)" if where == "single" else ""
             raise TypeError(
-                f"{where} is {each!r}; due is a classifier or regressor that takes X, such as "
+                f"{where} is {reprlib.repr(each)}; due is a classifier or regressor that takes X, such as "
                 f"FusionClassifier('late'){due}."
             )
     clash = [_alone(name) for name in names if single is not None and _alone(name) in estimators]
