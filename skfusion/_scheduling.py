@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -16,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 from skfusion._build import training_rows
 from skfusion._compat import on_arrays
 from skfusion.modalities import Modalities
-from skfusion.preprocessing import FittedOnPresent, table_preprocessor, to_dense
+from skfusion.preprocessing import FittedOnPresent, Projection, table_preprocessor, to_dense
 
 Columns = frozenset[int]
 
@@ -81,7 +80,7 @@ class Tables:
             table = on_arrays(make_pipeline(*steps))
             width = table.fit(rows).transform(rows).shape[1]
             if min(width, rows.shape[0] - 1) > _N_COMPONENTS:
-                table = on_arrays(make_pipeline(*steps, PCA(_N_COMPONENTS, random_state=seed)))
+                table = on_arrays(make_pipeline(*steps, Projection(_N_COMPONENTS, random_state=seed)))
             self.fitted.append(FittedOnPresent(table, rows))
 
     def apply(self, X: Modalities, columns: Columns) -> dict[int, Any]:

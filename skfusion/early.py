@@ -360,6 +360,8 @@ def _scale_rows(table: Any, factors: Any) -> Any:
 
 
 def _first_singular_value(table: Any) -> float:
+    if not np.any(table.data if sparse.issparse(table) else table):
+        return 1.0
     if min(table.shape) == 1:
         return (
             float(

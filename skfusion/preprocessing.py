@@ -16,6 +16,7 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
+from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from skfusion._compat import ArrayTransformer, on_arrays
 from skfusion.encoders.counts import CountStatistics
@@ -28,6 +29,8 @@ N_COMPONENTS = 50
 """Components that wide CSR is projected to."""
 _THETAS = (0.1, 100.0)
 """Between these lies what moments say of a dispersion."""
+_ROUNDING = 1e-12
+"""Share of a mean square, or of all variance, below which variance is rounding."""
 _SPARSE_DENSITY = 0.3
 """Where CSR and dense parts meet, the result is CSR below this share of stored values, as in ColumnTransformer."""
 
@@ -136,8 +139,20 @@ class Counts(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
         return X
 
 
+def varies(table: Any) -> bool:
+    """Whether the rows of a `table` (n_samples, n_columns), CSR or dense, differ by more than rounding."""
+    if sparse.issparse(table):
+        means, variances = mean_variance_axis(table, axis=0)
+    else:
+        means, variances = (moment(axis=0, dtype=np.float64) for moment in (table.mean, table.var))
+    return bool(variances.sum() > _ROUNDING * np.square(means).sum())
+
+
 class Projection(ClassNamePrefixFeaturesOutMixin, ArrayTransformer, BaseEstimator):
-    """Wide CSR to its first principal components, never densified; as many as the samples allow.
+    """Tables to their first principal components, CSR never densified; as many as the samples allow.
+
+    Components without variance are left out: new samples would differ in them by chance. Where nothing varies at all, a
+    column of zeros comes out.
 
     Parameters
     ----------
@@ -152,21 +167,27 @@ class Projection(ClassNamePrefixFeaturesOutMixin, ArrayTransformer, BaseEstimato
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> "Projection":
-        """Learn the components of CSR `X` (n_samples, n_features)."""
+        """Learn the components of `X` (n_samples, n_features), CSR or dense."""
         n_components = min(self.n_components, *(n - 1 for n in X.shape))
-        self._n_features_out = max(n_components, 1)
-        # One sample, or nothing stored, has no direction.
-        self.pca_ = None
-        if n_components >= 1 and X.nnz:
-            pca = PCA(n_components, svd_solver="arpack", random_state=self.random_state)
-            self.pca_ = on_arrays(pca).fit(X)
+        if n_components < 1 or not varies(X):
+            self.pca_, self._n_features_out = None, 1
+            self.mean_, self.components_ = np.asarray(X.mean(axis=0)).ravel(), np.zeros((1, X.shape[1]))
+            return self
+        solver = "arpack" if sparse.issparse(X) else "auto"
+        self.pca_ = on_arrays(PCA(n_components, svd_solver=solver, random_state=self.random_state)).fit(X)
+        self._n_features_out = int((self.pca_.explained_variance_ratio_ > _ROUNDING).sum())
+        self.mean_, self.components_ = self.pca_.mean_, self.pca_.components_[: self._n_features_out]
         return self
 
     def transform(self, X: Any) -> Any:
         """Return the components (n_samples, at most n_components)."""
         if self.pca_ is None:
-            return np.zeros((X.shape[0], self._n_features_out))
-        return self.pca_.transform(X)
+            return np.zeros((X.shape[0], 1))
+        return self.pca_.transform(X)[:, : self._n_features_out]
+
+    def inverse_transform(self, table: Any) -> Any:
+        """Return the values (n_samples, n_features) that components (n_samples, at most n_components) stand for."""
+        return table @ self.components_ + self.mean_
 
 
 class TextHasher(ArrayTransformer, BaseEstimator):

@@ -14,6 +14,7 @@ from skfusion.preprocessing import (
     LogNormalizer,
     MeanFill,
     OneScale,
+    Projection,
     SummaryStatistics,
     TextHasher,
     column_groups,
@@ -22,6 +23,7 @@ from skfusion.preprocessing import (
     side_by_side,
     table_preprocessor,
     to_dense,
+    varies,
 )
 
 NAN = np.nan
@@ -353,7 +355,45 @@ def test_texts_are_projected_where_a_dense_model_follows():
     assert fitted(X).shape == (60, 2**16)
     projected = fitted(X, project=True)
     assert isinstance(projected, np.ndarray)
-    assert projected.shape == (60, 50)
+    assert projected.shape == (60, 34)  # of 35 texts
+
+
+FORMS = pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+
+
+@FORMS
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rounding_is_no_variance(form, dtype):
+    X = np.tile(np.linspace(0.1, 7, 600), (60, 1))
+    assert not varies(form(X.astype(dtype)))
+    assert not varies(form(0 * X.astype(dtype)))
+    X[0] *= 1.001
+    assert varies(form(X.astype(dtype)))
+
+
+@FORMS
+def test_components_without_variance_are_left_out_and_the_others_stay(form):
+    rng = np.random.default_rng(0)
+    X = 3 + rng.normal(size=(40, 4)) @ rng.normal(size=(4, 600))
+    projection = Projection(20, random_state=0).fit(form(X))
+    found = projection.transform(form(X))
+    assert found.shape == (40, len(projection.get_feature_names_out())) == (40, 4)
+    np.testing.assert_allclose(np.abs(found), np.abs(PCA(4).fit_transform(X)))
+    np.testing.assert_allclose(projection.inverse_transform(found), X)
+    full = rng.normal(size=(40, 600))
+    solver = "auto" if form is np.asarray else "arpack"
+    expected = PCA(20, svd_solver=solver, random_state=0).fit(form(full)).transform(form(full))
+    np.testing.assert_array_equal(Projection(20, random_state=0).fit(form(full)).transform(form(full)), expected)
+
+
+@FORMS
+def test_a_constant_table_has_one_component_which_is_zero(form):
+    X = np.full((5, 600), 0.1)
+    projection = Projection().fit(form(X))
+    new = projection.transform(form(X + np.arange(600)))
+    np.testing.assert_array_equal(new, np.zeros((5, 1)))
+    assert len(projection.get_feature_names_out()) == 1
+    np.testing.assert_allclose(projection.inverse_transform(new), X)
 
 
 FRAME = pd.DataFrame(

@@ -4,16 +4,15 @@ from typing import Any, Self
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.utils import get_tags
 
 from skfusion._base import seeded_clone
-from skfusion._compat import HasMethods, integer, on_arrays
+from skfusion._compat import HasMethods, integer
 from skfusion.imputation.strategy import Settings, Strategy
 from skfusion.imputation.tables import Sources, Targets
 from skfusion.modalities import Modalities
-from skfusion.preprocessing import takes_nan
+from skfusion.preprocessing import Projection, takes_nan
 
 
 class Regressor(Strategy):
@@ -114,7 +113,7 @@ class _Sources:
         for name, table in self.sources.encode(X).items():
             rows = table[X.present[:, X.names.index(name)]]
             if self.n_components is not None and self.n_components < min(rows.shape):
-                self.projections[name] = on_arrays(PCA(self.n_components, random_state=seed)).fit(rows)
+                self.projections[name] = Projection(self.n_components, random_state=seed).fit(rows)
         return self
 
     def encode(self, X: Modalities) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
-from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.decomposition import TruncatedSVD
 
 from skfusion._compat import on_arrays
 from skfusion.modalities import Modalities
@@ -15,9 +15,11 @@ from skfusion.preprocessing import (
     WIDE,
     FittedOnPresent,
     MeanFill,
+    Projection,
     present_rows,
     table_preprocessor,
     to_dense,
+    varies,
 )
 
 NUMERIC = ("dense", "sparse", "sequence", "image", "volume")
@@ -145,34 +147,35 @@ class _Code:
         wide = sparse.issparse(values) and width > WIDE
         limit = self.n_components or (N_COMPONENTS if wide else None)
         n_components = width if limit is None else min(limit, n_samples - 1, width)
-        self.projection: Any = None
+        projected = 0 < n_components < width
+        self.keeps_csr = wide and projected
         self.mean, self.scale, self.spread = self.fill.means_, np.ones(1), np.ones(1)
-        if sparse.issparse(values) and width > WIDE:
+        if wide:
             self.mean = np.zeros(width)
-            if 0 < n_components < width:
-                svd = on_arrays(TruncatedSVD(n_components, random_state=self.seed))
-                self.projection = svd.fit(values)
         else:
             values = to_dense(values).astype(np.float64)
             self.spread = values.std(axis=0)
             # Rounding leaves a constant column with a spread just above 0. What fills it is the constant.
             self.spread[self.spread <= _ROUNDING * np.abs(self.mean)] = 0.0
             self.scale = np.where(self.spread > 0, self.spread, 1.0)
-            if 0 < n_components < width:
-                pca = on_arrays(PCA(n_components, random_state=self.seed))
-                self.projection = pca.fit((values - self.mean) / self.scale)
-        self.n_columns = width if self.projection is None else len(self.projection.components_)
-        self.shift, self.unit = 0.0, 1.0
-        if self.projection is not None:
-            table = self._project(values)
+        self.projection: Any = None
+        self.n_columns, self.shift, self.unit = width, 0.0, 1.0
+        if projected:
+            components: Any = TruncatedSVD if wide and varies(values) else Projection
+            standardised = self._standardised(values)
+            self.projection = on_arrays(components(n_components, random_state=self.seed)).fit(standardised)
+            self.n_columns = len(self.projection.components_)
+            table = self.projection.transform(standardised)
             self.shift = table.mean(axis=0)
             self.unit = float(np.sqrt(np.mean(np.square(table - self.shift)))) or 1.0
         return self
 
+    def _standardised(self, values: Any) -> Any:
+        return values if self.keeps_csr else (to_dense(values).astype(np.float64) - self.mean) / self.scale
+
     def _project(self, values: Any) -> Any:
-        if not isinstance(self.projection, TruncatedSVD):  # which takes CSR as it is
-            values = (to_dense(values).astype(np.float64) - self.mean) / self.scale
-        return values if self.projection is None else self.projection.transform(values)
+        table = self._standardised(values)
+        return table if self.projection is None else self.projection.transform(table)
 
     def encode(self, values: Any) -> Any:
         return (self._project(self.fill.transform(values)) - self.shift) / self.unit
