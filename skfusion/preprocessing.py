@@ -27,6 +27,8 @@ WIDE = 512
 """CSR with more columns than this is projected, where a dense model follows."""
 N_COMPONENTS = 50
 """Components that wide CSR is projected to."""
+FARTHEST = 1e6
+"""Standard deviations beyond which all values are equally far: squares of those stay finite in single precision."""
 _THETAS = (0.1, 100.0)
 """Between these lies what moments say of a dispersion."""
 _ROUNDING = 1e-12
@@ -98,6 +100,23 @@ class LogNormalizer(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
         out.data *= np.repeat(factors, np.diff(out.indptr))
         np.log1p(out.data, out=out.data)
         return out
+
+
+class Standardizer(StandardScaler):
+    """`StandardScaler`, whose values end at `FARTHEST`: a sentinel, such as -1e38, would leave NaN in networks."""
+
+    def transform(self, X: Any, copy: Any = None) -> Any:
+        """Return the standardised `X` (n_samples, n_features), CSR or dense."""
+        with np.errstate(over="ignore"):
+            out = super().transform(X, copy=copy)
+        _clip(out.data if sparse.issparse(out) else out)
+        return out
+
+
+def _clip(values: Any) -> None:
+    """Let floats end at `FARTHEST`, in place; NaN stays."""
+    farthest = min(FARTHEST, float(np.finfo(values.dtype).max))
+    np.clip(values, -farthest, farthest, out=values)
 
 
 class OneScale(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
@@ -262,7 +281,9 @@ class Flatten(ArrayTransformer, BaseEstimator):
 
 
 class ChannelScaler(ArrayTransformer, BaseEstimator):
-    """Standardise each channel of sequences, images or volumes; NaN becomes the mean, an all-NaN time step stays.
+    """Standardise each channel of sequences, images or volumes, up to `FARTHEST`.
+
+    NaN becomes the mean, an all-NaN time step stays.
 
     Parameters
     ----------
@@ -289,7 +310,7 @@ class ChannelScaler(ArrayTransformer, BaseEstimator):
         mean = np.where(there, X, 0).sum(axis=others, keepdims=True, dtype=np.float64) / n
         variance = np.where(there, np.square(X - mean), 0).sum(axis=others, keepdims=True) / n
         self.mean_, self.fill_ = mean, mean.copy()
-        self.scale_ = np.where(variance > 0, np.sqrt(variance), 1.0)
+        self.scale_ = np.minimum(np.where(variance > 0, np.sqrt(variance), 1.0), np.finfo(np.float32).max)
         if self.n_raw:
             raw = (slice(None),) * self.axis + (slice(-self.n_raw, None),)
             self.mean_[raw], self.scale_[raw], self.fill_[raw] = 0.0, 1.0, _medians(X[raw], self.axis)
@@ -300,10 +321,13 @@ class ChannelScaler(ArrayTransformer, BaseEstimator):
         if not self.scale:
             gone = _single_gaps(X)
             return np.where(gone, self.fill_.astype(X.dtype), X) if gone.any() else X
-        centred = (X - self.mean_).astype(np.float32)
-        gone = _single_gaps(centred)
-        centred = np.where(gone, (self.fill_ - self.mean_).astype(np.float32), centred) if gone.any() else centred
-        return centred / self.scale_.astype(np.float32)
+        with np.errstate(over="ignore"):
+            centred = (X - self.mean_).astype(np.float32)
+            gone = _single_gaps(centred)
+            centred = np.where(gone, (self.fill_ - self.mean_).astype(np.float32), centred) if gone.any() else centred
+            out = centred / self.scale_.astype(np.float32)
+        _clip(out[(slice(None),) * self.axis + (slice(X.shape[self.axis] - self.n_raw),)])
+        return out
 
 
 def _medians(X: Any, axis: int) -> Any:
@@ -353,7 +377,7 @@ def table_preprocessor(
 
 def _table_preprocessor(name: str, values: Values, scale: bool, project: bool | None, random_state: Any) -> Any:
     kind = kind_of(values)
-    scaler: list[Any] = [StandardScaler()] if scale else []
+    scaler: list[Any] = [Standardizer()] if scale else []
     if kind == "dense":
         return make_pipeline(*scaler, MeanFill())
     if kind == "sequence":
@@ -378,9 +402,9 @@ def _table_preprocessor(name: str, values: Values, scale: bool, project: bool | 
         raise ValueError(f"modality {name!r} is {KINDS[kind]}, which no default preprocessing takes.")
     if counts and scale:
         # Scaled to one variance, the many genes that hardly any cell has would outweigh the others.
-        last = projection or ([StandardScaler(with_mean=False)] if width <= WIDE else [])
+        last = projection or ([Standardizer(with_mean=False)] if width <= WIDE else [])
         return make_pipeline(MeanFill(), LogNormalizer(), *last)
-    return make_pipeline(MeanFill(), *([StandardScaler(with_mean=False)] if scale else []), *projection)
+    return make_pipeline(MeanFill(), *([Standardizer(with_mean=False)] if scale else []), *projection)
 
 
 def column_groups(preprocessor: Any) -> list[int] | None:

@@ -17,10 +17,12 @@ from skfusion import (
     EarlyFusionTransformer,
     FusionClassifier,
     JointFusionClassifier,
+    JointFusionRegressor,
     LateFusionStacker,
     Modalities,
     ModalityImputer,
 )
+from skfusion.imputation import Conversion
 
 
 @pytest.fixture
@@ -41,6 +43,24 @@ def test_a_text_modality_that_says_nothing_is_harmless(pair):
     X, y = pair
     model = JointFusionClassifier(random_state=0, max_epochs=30).fit({**X, "t": [""] * 60}, y)
     assert model.score({**X, "t": [""] * 60}, y) > 0.9
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("far", [-1e38, 1e40, -1e150])
+def test_a_sentinel_is_far_and_no_nan(pair, far):
+    X, y = pair
+    X["c"] = np.random.default_rng(1).normal(size=(60, 5, 2))
+    new = {name: values[:3].copy() for name, values in X.items()}
+    for values in new.values():
+        values[0, 0] = far
+    net = {"max_epochs": 1, "random_state": 0, "device": "cpu"}
+    classifier = JointFusionClassifier(**net).fit(X, y)
+    np.testing.assert_allclose(classifier.predict_proba(new).sum(axis=1), 1, rtol=1e-6)
+    assert np.isfinite(JointFusionRegressor(**net).fit(X, X["a"][:, 0]).predict(new)).all()
+    imputer = ModalityImputer(Conversion(estimator=JointFusionRegressor(**net)), random_state=0).fit(X)
+    assert np.isfinite(imputer.transform({"a": new["a"], "c": new["c"]})["b"]).all()
+    # One that training had as well.
+    assert np.isfinite(JointFusionClassifier(**net).fit(new, y[:3]).predict_proba(X)).all()
 
 
 @pytest.mark.filterwarnings("ignore:1 of 60 samples have no modality:UserWarning")

@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skfusion.preprocessing import (
+    FARTHEST,
     ChannelScaler,
     FittedOnPresent,
     Flatten,
@@ -209,6 +210,27 @@ def test_channels_without_scaling_are_filled_alone_to_the_bit():
     assert ChannelScaler(axis=2, scale=False).fit(whole).transform(whole) is whole
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_channels_end_where_all_values_are_equally_far_but_raw_ones_do_not(axis, dtype):
+    X = np.random.default_rng(0).normal(size=(20, 6, 2)).astype(dtype)
+    X = X.swapaxes(1, 2)[..., None] if axis == 1 else X
+    new = X[:4].copy()
+    by_channel = np.moveaxis(new, axis, -1)
+    by_channel[0, 0] = -1e38
+    by_channel[1, 0, ..., 0] = 1e40 if dtype is np.float64 else NAN
+    before = new.copy()
+    found = np.moveaxis(ChannelScaler(axis, n_raw=1).fit(X).transform(new), axis, -1)
+    np.testing.assert_array_equal(new, before)
+    np.testing.assert_array_equal(np.unique(found[0, 0]), np.float32([-1e38, -FARTHEST]))
+    np.testing.assert_array_equal(np.unique(found[1, 0, ..., 0]), FARTHEST if dtype is np.float64 else 0)
+    np.testing.assert_array_equal(
+        found[2:], np.moveaxis(ChannelScaler(axis, n_raw=1).fit(X).transform(X), axis, -1)[2:4]
+    )
+    assert np.isfinite(ChannelScaler(axis).fit(new).transform(new)).all()
+
+
 def test_a_constant_channel_is_zero():
     X = np.full((4, 3, 1), 7.0)
     assert not ChannelScaler(axis=2).fit(X).transform(X).any()
@@ -253,6 +275,27 @@ def test_a_table_is_standardised(project):
     X = np.random.default_rng(0).normal(5, 3, size=(30, 700))
     np.testing.assert_allclose(fitted(X, project=project), StandardScaler().fit_transform(X))
     np.testing.assert_array_equal(fitted(X, scale=False, project=project), X)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("form", "dtype"),
+    [(np.asarray, np.float16), *((form, dtype) for form in (np.asarray, sparse.csr_matrix) for dtype in ("f4", "f8"))],
+)
+def test_standardised_values_end_where_all_are_equally_far(form, dtype):
+    X = np.random.default_rng(0).normal(size=(30, 4)).astype(dtype) / 100
+    new = X[:3].copy()
+    top = float(np.finfo(dtype).max)
+    largest = min(top, 1e200)
+    new[0, :3] = [-largest, largest, 0]
+    before = new.copy()
+    for scale in (True, False):
+        scaler = table_preprocessor("m", form(X), scale=scale).fit(form(X))
+        found = to_dense(scaler.transform(form(new)))
+        np.testing.assert_array_equal(new, before)
+        end = min(FARTHEST, top) if scale else largest
+        np.testing.assert_array_equal(found[0, :2], np.array([-end, end], dtype))
+        np.testing.assert_array_equal(found[1:], to_dense(scaler.transform(form(X)))[1:3])
 
 
 def test_floats_in_csr_are_scaled_without_centring():

@@ -11,6 +11,7 @@ from skfusion._compat import on_arrays
 from skfusion.modalities import Modalities
 from skfusion.modalities.kinds import Values
 from skfusion.preprocessing import (
+    FARTHEST,
     N_COMPONENTS,
     WIDE,
     FittedOnPresent,
@@ -23,8 +24,6 @@ from skfusion.preprocessing import (
 )
 
 NUMERIC = ("dense", "sparse", "sequence", "image", "volume")
-_FARTHEST = 1e6
-"""Standard deviations beyond which all values are equally far."""
 _ROUNDING = 1e-12
 """Share of the mean that a constant column's spread may have."""
 _BLOCK = 1024
@@ -33,7 +32,7 @@ _BLOCK = 1024
 
 def to_float32(table: Any) -> Any:
     """Return a standardised table (n_samples, n_columns) in single precision, in which squares stay finite."""
-    return table.clip(-_FARTHEST, _FARTHEST).astype(np.float32)
+    return table.clip(-FARTHEST, FARTHEST).astype(np.float32)
 
 
 def flat(values: Values) -> Any:
