@@ -210,7 +210,10 @@ class Projection(ClassNamePrefixFeaturesOutMixin, ArrayTransformer, BaseEstimato
 
 
 class TextHasher(ArrayTransformer, BaseEstimator):
-    """Strings or token lists to hashed TF-IDF of words and word pairs, CSR (n_samples, n_features)."""
+    """Strings or token lists to hashed TF-IDF of words and word pairs, CSR (n_samples, n_features).
+
+    Words have two characters or more, but for single digits: "grade 1" is not "grade 3".
+    """
 
     def __init__(self, n_features: int = 2**16):
         self.n_features = n_features
@@ -228,7 +231,7 @@ class TextHasher(ArrayTransformer, BaseEstimator):
         if kind_of(X) == "tokens":
             options: dict[str, Any] = {"analyzer": lambda tokens: [str(t) for t in tokens]}
         else:
-            options = {"ngram_range": (1, 2)}
+            options = {"ngram_range": (1, 2), "token_pattern": r"(?u)\b(?:\w\w+|\d)\b"}
         return HashingVectorizer(n_features=self.n_features, alternate_sign=False, norm=None, **options).transform(X)
 
 

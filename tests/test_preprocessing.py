@@ -138,6 +138,15 @@ def test_texts_become_normalised_rows_by_words_and_pairs_of_words():
     assert similarity[0, 2] == 0
 
 
+def test_single_digits_are_words_and_single_letters_are_none():
+    hasher = TextHasher().fit(texts("grade 1 tumour", "grade 3 tumour", "a grade 12 tumour b", "grade 3a tumour"))
+    found = hasher.transform(texts("grade 1 tumour", "grade 3 tumour", "grade tumour", "a grade b tumour", "0.5"))
+    assert np.diff(found.indptr).tolist() == [5, 5, 3, 3, 3]
+    similarity = (found @ found.T).toarray()
+    assert similarity[0, 1] < 0.9
+    np.testing.assert_allclose(similarity[2, 3], 1)
+
+
 def test_rare_words_weigh_more_than_common_ones():
     X = texts("the coat", "the dress", "the scarf", "the hat")
     hasher = TextHasher().fit(X)
