@@ -83,6 +83,8 @@ def check_known(y: Any, *, numeric: bool | None = None) -> None:
     Due are numbers or classes, or either, where `numeric` is None.
     """
     due = {True: "a number", False: "a class", None: "a number or class"}[numeric]
+    if y is None:
+        raise ValueError(f"y is None; due is {due} for each sample.")
     cells = y if hasattr(y, "__array__") else np.asarray(y, dtype=object)  # which leaves None and mixed types alone
     unknown = np.atleast_1d(pd.isna(cells))
     if unknown.any():
@@ -99,11 +101,13 @@ def check_known(y: Any, *, numeric: bool | None = None) -> None:
             True: "numbers of it first, e.g. (dates - dates.min()) / np.timedelta64(1, 'D')",
             False: "classes of it first, e.g. pandas.cut(dates, 3, labels=False)",
         }
-        hints = [make[one] for one in (True, False) if numeric in (one, None)]
-        raise ValueError(
-            f"y holds dates or times (dtype {cells.dtype}); due is {due} for each. Make {', or '.join(hints)} with "
-            "dates = pandas.to_datetime(y)."
-        )
+        hint = f"Make {', or '.join(make[one] for one in make if numeric in (one, None))} with dates = "
+        hint = {
+            "timedelta": "Make numbers of it first, e.g. pandas.to_timedelta(y) / np.timedelta64(1, 'D').",
+            "period": f"{hint}pandas.PeriodIndex(y).to_timestamp().",
+            "time": "Make numbers or classes of it first.",
+        }.get(found.removesuffix("64"), f"{hint}pandas.to_datetime(y).")
+        raise ValueError(f"y holds dates or times (dtype {cells.dtype}); due is {due} for each. {hint}")
     if found in ("mixed", "mixed-integer") and not numeric:
         types = set(map(type, cells))
         if len(types) > 1 and any(issubclass(each, str) for each in types):

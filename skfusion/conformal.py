@@ -190,9 +190,9 @@ class _PatternConformal(FusionEstimator):
         _, _, patterns, which, scores, coins = self._calibration
         enough = max(self.min_samples, least_samples(self.confidence))
         counts = np.bincount(which, minlength=len(patterns))
-        pools: list[tuple[Any, ...]] = []
-        points: list[Any] = []
-        cut: list[int] = []
+        pools: list[_Pool] = []
+        members: list[Any] = []
+        cut: list[int] = []  # those that others come to the aid of, without what the pattern lacks
         for pattern in wanted:
             # Whoever has nothing is predicted from the prior, which needs no more of the others than their target.
             subset = self.pooling == "subset" or not pattern.any()
@@ -203,12 +203,12 @@ class _PatternConformal(FusionEstimator):
             rows = np.flatnonzero(chosen[which])
             if subset and len(others):
                 cut.append(len(pools))
-            pools.append((others, unlike, int(counts[own].sum()), len(rows)))
-            points.append(rows)
-        points_of = {i: (scores[rows], coins[rows]) for i, rows in enumerate(points)}
-        points_of |= zip(cut, self._cut_down([points[i] for i in cut], wanted[cut]))
-        thresholds = [find_threshold(*points_of[i], self.confidence) for i in range(len(pools))]
-        return [_Pool._make([*pool, threshold]) for pool, threshold in zip(pools, thresholds)]
+            members.append(rows)
+            threshold = find_threshold(scores[rows], coins[rows], self.confidence)
+            pools.append(_Pool(others, unlike, int(counts[own].sum()), len(rows), threshold))
+        for i, points in zip(cut, self._cut_down([members[i] for i in cut], wanted[cut])):
+            pools[i] = pools[i]._replace(threshold=find_threshold(*points, self.confidence))
+        return pools
 
     def _cut_down(self, rows: list[Any], patterns: Any) -> Iterator[tuple[Any, Any]]:
         """Yield scores and coins of the calibration samples in `rows`, as if they had no more than their pattern."""

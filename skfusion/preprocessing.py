@@ -103,7 +103,16 @@ class LogNormalizer(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
 
 
 class Standardizer(StandardScaler):
-    """`StandardScaler`, whose values end at `FARTHEST`: a sentinel, such as -1e38, would leave NaN in networks."""
+    """`StandardScaler` whose values end at `FARTHEST`, lest sentinels be NaN in networks; constants become zero."""
+
+    scale_: Any
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "Standardizer":
+        """Learn mean and scale of `X` (n_samples, n_features)."""
+        super().fit(X, y, sample_weight)
+        # What never varied in training says nothing, whatever comes.
+        self.scale_ = np.where(self.var_ <= np.square(_ROUNDING * self.mean_), np.inf, self.scale_)
+        return self
 
     def transform(self, X: Any, copy: Any = None) -> Any:
         """Return the standardised `X` (n_samples, n_features), CSR or dense."""
@@ -117,6 +126,14 @@ def _clip(values: Any) -> None:
     """Let floats end at `FARTHEST`, in place; NaN stays."""
     farthest = min(FARTHEST, float(np.finfo(values.dtype).max))
     np.clip(values, -farthest, farthest, out=values)
+
+
+def to_float32(table: Any) -> Any:
+    """Return a standardised table (n_samples, n_columns) in single precision, in which squares stay finite."""
+    with np.errstate(over="ignore"):
+        out = table.astype(np.float32)
+    _clip(out)
+    return out
 
 
 class OneScale(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):

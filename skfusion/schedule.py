@@ -1,7 +1,7 @@
 """Which modality next: what each would add to what is present, against what it costs."""
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -379,7 +379,7 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
 
     def _listed(self, parameter: str, names: Any, X: Modalities) -> Any:
         """Which modalities (n_modalities,) a list names."""
-        is_list = not isinstance(names, str) and not hasattr(names, "keys")
+        is_list = isinstance(names, Iterable) and not isinstance(names, str) and not hasattr(names, "keys")
         if not is_list or any(name not in X.names for name in names):
             raise ValueError(f"{parameter} is {names!r}; due is a list of names out of {sorted(X.names)}.")
         return np.isin(X.names, list(names))
@@ -388,14 +388,16 @@ class ModalityScheduler(ClassifierMixin, FusionEstimator):
         """Bring `available` to bool (n_samples, n_modalities) in the order of `X`."""
         if available is None:
             return np.ones_like(X.present)
-        if hasattr(available, "keys"):  # a DataFrame or dict, of a column a modality
+        if isinstance(available, Mapping | pd.DataFrame):
             align.check_same_order("available", X.sample_ids, available)
-            if sorted(map(str, available.keys())) != sorted(X.names):
+            columns = {str(name): np.asarray(available[name]) for name in available}
+            if sorted(columns) != sorted(X.names) or any(len(column) != len(X) for column in columns.values()):
                 raise ValueError(
-                    f"available has the columns {list(available.keys())}; due is one of bool for each of the "
-                    f"modalities {list(self.modality_names_in_)}, or a list of names."
+                    f"available has the columns {list(columns)} of {sorted({len(c) for c in columns.values()})} rows; "
+                    f"due is one of bool, {len(X)} long, for each of the modalities {list(self.modality_names_in_)}, "
+                    "or a list of names."
                 )
-            available = np.column_stack([np.asarray(available[name]) for name in self.modality_names_in_])
+            available = np.column_stack([columns[name] for name in self.modality_names_in_])
         elif isinstance(available, str) or all(isinstance(name, str) for name in available):
             return np.broadcast_to(self._listed("available", available, X), X.present.shape)
         given = np.asarray(available)

@@ -58,9 +58,13 @@ ESTIMATORS = {
 @every_form()
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_constant_modality_neither_raises_nor_decides(name, form):
-    found = ESTIMATORS[name](*with_constant(form))
+    X, new = with_constant(form)
+    found = ESTIMATORS[name](X, new)
     assert np.isfinite(found).all()
-    assert np.abs(found).max() < 1e3
+    if (name, form) == ("early", "text"):
+        return  # words that all texts share are missed in others
+    as_ever = ESTIMATORS[name](X, {"a": new["a"], "c": CONSTANT[form][0][:2]})
+    np.testing.assert_allclose(found, as_ever, atol=1e-6)
 
 
 def test_default_bases_of_late_fusion_take_a_constant_text():

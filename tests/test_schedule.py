@@ -502,7 +502,7 @@ def test_a_table_of_what_is_available_goes_by_its_columns(fitted, form):
     np.testing.assert_array_equal(found.present, due.present)
     assert found.present.any()
     assert not found.present[:, list(fitted.modality_names_in_).index("strong")].any()
-    with pytest.raises(ValueError, match=r"available has the columns \['weak', 'none'\]; due is one of bool for each"):
+    with pytest.raises(ValueError, match=r"available has the columns \['weak', 'none'\] of .*; due is one of bool"):
         fitted.schedule(X, available=form(may[["weak", "none"]]))
     with pytest.raises(ValueError, match=r"available has shape \(20, 3\) and dtype float64; due is"):
         fitted.schedule(X, available=form(may.astype(float)))

@@ -98,7 +98,7 @@ def test_strings_beside_numbers_are_no_classes(X, learn, form):
 
 
 @pytest.mark.parametrize(
-    "y", [DATES, DATES.to_numpy(), list(DATES.date), pd.Series(DATES.tz_localize("UTC")), DATES - DATES[0]]
+    "y", [DATES, DATES.to_numpy(), list(DATES.date), pd.Series(DATES.tz_localize("UTC")), DATES.to_period("D")]
 )
 def test_dates_are_neither_numbers_nor_classes(X, y):
     numbers, classes = r"numbers of it first, e\.g\. \(dates - dates", r"classes of it first, e\.g\. pandas\.cut"
@@ -112,6 +112,14 @@ def test_dates_are_neither_numbers_nor_classes(X, y):
     for learn in COMPARISONS:
         with pytest.raises(ValueError, match=rf"{due} a number or class for each\. Make {numbers}.*, or {classes}"):
             learn(X, y)
+
+
+@pytest.mark.parametrize("learn", [*REGRESSORS, *CLASSIFIERS, *COMPARISONS])
+def test_durations_are_to_be_made_numbers(X, learn):
+    with pytest.raises(
+        ValueError, match=r"y holds dates or times .*Make numbers .*pandas\.to_timedelta"
+    ):
+        learn(X, DATES - DATES[0])
 
 
 @pytest.mark.parametrize("learn", [*(one for one in CLASSIFIERS if one.__name__ != "partial_fit"), *COMPARISONS])

@@ -111,7 +111,8 @@ class Generative(Strategy):
         from skfusion.imputation.networks import to_tensors
 
         present = self._useful(X, hidden)
-        tables = [table * there for table, there in zip(self._tables(X)[0], present.any(axis=0))]
+        # What is hidden, or was never seen beside others, is not to be multiplied by anything.
+        tables = [t if there else np.zeros_like(t) for t, there in zip(self._tables(X)[0], present.any(axis=0))]
         return to_tensors(tables, present, self.device_)
 
     def _draw_tables(self, X: Modalities, hidden: str | None, seed: int, noise: Noise) -> list[Any]:

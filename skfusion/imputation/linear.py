@@ -168,13 +168,21 @@ class _Map(NamedTuple):
     """A fitted regression: from shared columns (n, p) and own ones (n, q) each to targets (n, q)."""
 
     centre: Any
-    weights: Any
+    factors: list[Any]
+    """Matrices whose product has the weights (p, q): one, or two where that is less to multiply by."""
     offset: Any
     own_centres: list[Any]
     slopes: Any
 
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in (self.centre, *self.factors, *self.slopes))
+
     def predict(self, Z: Any, own: list[Any]) -> Any:
-        out = (Z - self.centre) @ self.weights + self.offset
+        out = Z - self.centre
+        for factor in self.factors:
+            out = out @ factor
+        out = out + self.offset
         for slope, part, centre in zip(self.slopes, own, self.own_centres):
             out += slope * (part - centre)
         return out
@@ -190,7 +198,7 @@ class _Recent:
         """Return what was kept for `key`, or make it."""
         found = self.kept.pop(key, None) or make(*key)
         self.kept[key] = found
-        while len(self.kept) > 1 and sum(part.weights.nbytes for part in [*self.kept.values()]) > _KEPT_BYTES:
+        while sum(part.nbytes for part in [*self.kept.values()]) > _KEPT_BYTES:
             self.kept.popitem(last=False)
         return found
 
@@ -215,12 +223,14 @@ class Ridge:
         scores = (Z - self.centre) @ self.axes
         for alpha in alphas:
             weights, slopes = self._coefficients(alpha)
-            yield _Map(0, weights, self.offsets[0], self.offsets[1:], slopes).predict(scores, own)
+            yield _Map(0, [weights], self.offsets[0], self.offsets[1:], slopes).predict(scores, own)
 
     def at(self, alpha: float) -> _Map:
         """Return the regression with this penalty, without the samples."""
         weights, slopes = self._coefficients(alpha)
-        return _Map(self.centre, self.axes @ weights, self.offsets[0], self.offsets[1:], slopes)
+        (p, rank), q = self.axes.shape, weights.shape[1]
+        factors = [self.axes @ weights] if p * q <= rank * (p + q) else [self.axes, weights]
+        return _Map(self.centre, factors, self.offsets[0], self.offsets[1:], slopes)
 
     def _coefficients(self, alpha: float) -> tuple[Any, Any]:
         """Return those of the scores on the axes (rank, q), and of the own columns (k, q)."""

@@ -15,11 +15,11 @@ from skfusion._coins import flip_coins
 from skfusion._compat import integer, options
 from skfusion.imputation.forms import put
 from skfusion.imputation.strategy import Settings, Strategy
-from skfusion.imputation.tables import NUMERIC, Sources, flat, to_float32
+from skfusion.imputation.tables import NUMERIC, Sources, flat
 from skfusion.modalities import Modalities
 from skfusion.modalities.kinds import take
 from skfusion.modalities.patterns import by_pattern
-from skfusion.preprocessing import MeanFill, to_dense
+from skfusion.preprocessing import MeanFill, to_dense, to_float32
 
 _LEAST_IN_A_GROUP = 128
 """Donors of a pattern, on average, from which on a search for each pattern is the faster way."""
@@ -159,6 +159,7 @@ class Neighbors(Strategy):
             whose = sparse.csr_matrix((np.ones(len(alone)), (alone, np.zeros(len(alone)))), (n_samples, 1))
             return mean + whose @ sparse.csr_matrix(self.means_[name])
         if len(alone):
+            mean = mean.astype(np.float64, copy=False)  # a copy of integers is one, and their mean is not
             mean[alone] = self.means_[name]
         return mean
 

@@ -11,7 +11,6 @@ from skfusion._compat import on_arrays
 from skfusion.modalities import Modalities
 from skfusion.modalities.kinds import Values
 from skfusion.preprocessing import (
-    FARTHEST,
     N_COMPONENTS,
     WIDE,
     FittedOnPresent,
@@ -28,11 +27,6 @@ _ROUNDING = 1e-12
 """Share of the mean that a constant column's spread may have."""
 _BLOCK = 1024
 """Columns that are compared at a time."""
-
-
-def to_float32(table: Any) -> Any:
-    """Return a standardised table (n_samples, n_columns) in single precision, in which squares stay finite."""
-    return table.clip(-FARTHEST, FARTHEST).astype(np.float32)
 
 
 def flat(values: Values) -> Any:

@@ -1,5 +1,6 @@
 """Taking modalities, or single values, away from the samples of a curve: how, at which rates, and what is reached."""
 
+import math
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any, NamedTuple
@@ -72,17 +73,22 @@ def check_removal(
         raise ValueError(f"X has no modality but {X.names}, and one is always kept; due are at least two.")
     affected = _checked_affected(X, affected, mechanism)
     highest = _highest_rate(X, mechanism, affected)
+    removal = Removal(mechanism, by, affected, at)
     if rates is None:
-        rates = [rate for rate in _RATES if rate <= highest]
-    listed = [rates] if np.ndim(rates) == 0 else list(rates)
-    if not listed or not all(isinstance(rate, Real) and not isinstance(rate, bool) for rate in listed):
+        reached = _reached(X, tuple(rate for rate in _RATES if rate <= highest), removal, groups)
+        # Samples that lack much already cannot lose as much again: the most that they can lose comes last.
+        rates = [rate if ok else math.floor(100 * share) / 100 for rate, share, ok in _compared(reached)]
+        rates = tuple(sorted(set(rates)))
+        return rates, removal, _reached(X, rates, removal, groups)
+    asked = [rates] if np.ndim(rates) == 0 else list(rates)
+    if not asked or not all(isinstance(rate, Real) and not isinstance(rate, bool) for rate in asked):
         raise ValueError(
-            f"rates is {listed if np.ndim(rates) else rates!r}; due are numbers from 0 up to, but not including, 1."
+            f"rates is {asked if np.ndim(rates) else rates!r}; due are numbers from 0 up to, but not including, 1."
         )
-    rates = tuple(sorted({float(rate) for rate in listed}))
-    if rates[0] < 0 or rates[-1] > 1 or (rates[-1] == 1 and mechanism != "unseen"):
-        odd = rates[0] if rates[0] < 0 else rates[-1]
-        raise ValueError(f"rates has {odd:g}; due are numbers from 0 up to, but not including, 1.")
+    rates = tuple(sorted({float(rate) for rate in asked}))
+    for rate in rates:
+        if not 0 <= rate <= 1 or (rate == 1 and mechanism != "unseen"):
+            raise ValueError(f"rates has {rate:g}; due are numbers from 0 up to, but not including, 1.")
     if rates[-1] > highest + 1e-9:
         one = "single values of each row" if mechanism in VALUE_MECHANISMS else "modalities of each sample"
         fewer = "" if mechanism in VALUE_MECHANISMS else f", or take fewer with affected={X.names[:1]}"
@@ -90,8 +96,15 @@ def check_removal(
             f"rates has {rates[-1]:g}, but one of the {one} is always kept, so that {highest:.3g} is the most that "
             f"all can lose; lower rates{fewer}."
         )
-    removal = Removal(mechanism, by, affected, at)
-    return rates, removal, _reached(X, rates, removal, groups)
+    reached = _reached(X, rates, removal, groups)
+    behind = reached[stays_behind(reached)]
+    if len(behind):
+        kept = "a row keeps one value" if mechanism in VALUE_MECHANISMS else "a sample keeps one modality"
+        warn(
+            f"rates {listed(behind.index.tolist())} are not reached, only {listed(behind.round(2).tolist())}: much is "
+            f"missing already, and {kept}. `reached` of the result has what goes; lower rates."
+        )
+    return rates, removal, reached
 
 
 def _highest_rate(X: Modalities, mechanism: str, affected: list[str] | None) -> float:
@@ -104,22 +117,20 @@ def _highest_rate(X: Modalities, mechanism: str, affected: list[str] | None) -> 
 
 
 def _reached(X: Modalities, rates: tuple[float, ...], removal: Removal, groups: Any) -> "pd.Series[float]":
-    """Return, by rate, the shares that go missing of those that may, and tell where they stay behind `rates`."""
-    removal.apply(X, rates[-1], 0, groups)  # which raises where it cannot be done
-    if removal.mechanism == "unseen":
-        return pd.Series(rates, rates)
-    concerned = removal.concerned(X)
-    there = removal.count(concerned)
-    lefts = [removal.count(removal.apply(X, rate, 0, groups).select(concerned.names)) for rate in rates]
-    reached = pd.Series(1 - np.array(lefts) / max(there, 1), rates)
-    behind = reached[stays_behind(reached)]
-    if len(behind):
-        kept = "a row keeps one value" if removal.mechanism in VALUE_MECHANISMS else "a sample keeps one modality"
-        warn(
-            f"rates {listed(behind.index.tolist())} are not reached, only {listed(behind.round(2).tolist())}: much is "
-            f"missing already, and {kept}. The column 'missing' of the table has what went; lower rates."
-        )
-    return reached
+    """Return, by rate, the shares that go missing of those that may; raise where that cannot be done at all."""
+    shares = {rate: rate for rate in rates}
+    for rate in reversed(rates):
+        left = removal.apply(X, rate, 0, groups)
+        if removal.mechanism == "unseen":
+            break
+        concerned = removal.concerned(X)
+        shares[rate] = 1 - removal.count(left.select(concerned.names)) / max(removal.count(concerned), 1)
+    return pd.Series(shares)
+
+
+def _compared(reached: "pd.Series[float]") -> Any:
+    """Yield each rate, what is reached of it, and whether that will do."""
+    return zip(reached.index, reached, ~stays_behind(reached))
 
 
 def stays_behind(reached: "pd.Series[float]") -> Any:

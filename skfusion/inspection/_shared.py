@@ -27,8 +27,12 @@ Fit = TypeVar("Fit")
 
 def read_data(X: Any, y: Any, groups: Any, modalities: Any, call: str) -> tuple[Modalities, Any, Any]:
     """Read and check samples, target and groups, once for all candidates; `call` shows the order of arguments."""
+    kinds = {"X": _looks_like(X), "y": _looks_like(y)}
+    # A vector may be a modality by itself, which is read below.
+    if kinds["X"] == "one value a sample" and kinds["y"] in (None, "one value a sample"):
+        kinds["X"] = None
     for name, value, due in (("X", X, "samples"), ("y", y, "one value a sample")):
-        found = _looks_like(value)
+        found = kinds[name]
         if found not in (None, due):
             shape = f" of shape {np.shape(value)}" if found == "one value a sample" else ""
             raise TypeError(

@@ -71,7 +71,8 @@ def missing_modality_curve(
     rates : float or sequence of float, default=None
         Of the samples that have a modality, the shares that lose it; where single values go, the shares of the values
         of each column. None is 0, 0.3, 0.5 and 0.7, as far as they can be reached: a sample keeps at least one
-        modality, so that of two at most half can go, and a row at least one of its values.
+        modality, so that of two at most half can go, and a row at least one of its values. Where much is missing
+        already, the most that can go comes last.
     mechanism : {"mcar", "mar", "mnar", "block", "unseen", "values", "values_mnar"}, default="mcar"
         What decides who loses which modality (see `ampute`). `groups` are the blocks of ``"block"``. Under ``"values"``
         single values go instead, by chance, and under ``"values_mnar"`` the high ones first (see `ampute_values`).

@@ -173,7 +173,8 @@ def _stack_columns(columns: "list[pd.Series[Any]]") -> "pd.Series[Any]":
     columns = [column for column in columns if len(column)] or columns
     dtypes: list[Any] = [column.dtype for column in columns]
     if all(isinstance(dtype, pd.CategoricalDtype) for dtype in dtypes):
-        if len({dtype.categories.dtype for dtype in dtypes}) > 1:
+        found = {dtype.categories.dtype for dtype in dtypes}
+        if len(found) > 1 and all(dtype.kind in "iuf" for dtype in found):
             every = np.concatenate([dtype.categories.astype(object) for dtype in dtypes])
             union = pd.Index(pd.unique(every).tolist())  # floats where some are integers and some floats
             columns = [column.cat.set_categories(union) for column in columns]

@@ -209,19 +209,24 @@ def test_a_regression_is_kept_for_the_next_samples_and_out_of_a_pickle(monkeypat
 
 
 def test_only_so_much_is_kept(monkeypatch):
-    monkeypatch.setattr("skfusion.imputation.linear._KEPT_BYTES", 200)
     fitted = ModalityImputer(Linear(1.0)).fit(with_gaps(complete()))
-    fitted.transform(with_gaps(complete(20, seed=1), share=0.5))
-    kept = list(fitted.strategy_._recent.kept.values())
-    assert 0 < sum(regression.weights.nbytes for regression in kept) <= 200
+    for most, least in ((400, 1), (10, 0)):
+        monkeypatch.setattr("skfusion.imputation.linear._KEPT_BYTES", most)
+        fitted.transform(with_gaps(complete(20, seed=1), share=0.5))
+        assert least <= sum(regression.nbytes for regression in fitted.strategy_._recent.kept.values()) <= most
 
 
-def test_the_regression_without_its_samples_is_that_of_the_path():
+@pytest.mark.parametrize(("n_samples", "width", "n_factors"), [(50, 6, 1), (8, 60, 2)])
+def test_the_regression_without_its_samples_is_that_of_the_path(n_samples, width, n_factors):
     rng = np.random.default_rng(0)
-    Z, Y, own = rng.normal(size=(50, 6)), rng.normal(size=(50, 4)), list(rng.normal(size=(2, 50, 4)))
+    Z, Y, *own = rng.normal(size=(4, n_samples, width))
     ridge = Ridge().fit(Z, Y, own)
-    new, new_own = rng.normal(size=(9, 6)), list(rng.normal(size=(2, 9, 4)))
-    np.testing.assert_allclose(ridge.at(3.0).predict(new, new_own), next(ridge.path(new, new_own, [3.0])), rtol=1e-10)
+    new, *new_own = rng.normal(size=(3, 9, width))
+    found = ridge.at(3.0)
+    np.testing.assert_allclose(found.predict(new, new_own), next(ridge.path(new, new_own, [3.0])), rtol=1e-9)
+    # Of many columns and few samples, the weights of all columns for all columns would be large.
+    assert len(found.factors) == n_factors
+    assert sum(factor.size for factor in found.factors) <= width * width
 
 
 # Namesakes

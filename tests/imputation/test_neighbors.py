@@ -100,6 +100,14 @@ def test_what_cannot_be_compared_is_drawn_from_all():
     assert filled == 2
 
 
+@pytest.mark.parametrize("dtype", [np.int64, bool])
+@pytest.mark.parametrize("pick", ["mean", "random"])
+def test_a_sample_with_nothing_gets_the_mean_of_integers_and_booleans(dtype, pick):
+    X = {"a": np.arange(6.0)[:, None], "b": np.array([[0, 1, 1, 0, 1, 1]], dtype=dtype).T}
+    filled = ModalityImputer(Neighbors(2, pick=pick), random_state=0).fit(X).transform({"a": [[np.nan], [0.0]]})
+    assert filled["b"][0, 0] == pytest.approx(4 / 6)
+
+
 def test_csr_is_never_dense_as_a_whole_where_one_sample_has_nothing():
     counts = sparse.random_array((300, 20_000), density=0.01, format="csr", rng=np.random.default_rng(0))
     a = np.random.default_rng(1).normal(size=(300, 2))

@@ -404,6 +404,26 @@ def test_rates_that_are_not_reached_are_told_once(affected):
     assert result.reached[0.1] == pytest.approx(0.1, abs=0.01)
 
 
+@pytest.mark.filterwarnings("error")
+def test_default_rates_end_with_the_most_that_can_go():
+    X, y = data()
+    X = ampute(Modalities(X).select(["good", "fair"]), 0.4, random_state=0)
+    result = missing_modality_curve(EARLY, X, y, cv=2, random_state=0)
+    assert result.rates[0] == 0
+    assert 0 < result.rates[-1] < 0.3
+    np.testing.assert_allclose(result.reached, result.rates, atol=0.02)
+
+
+@pytest.mark.parametrize("X", [["red dog", "blue cat"] * 30, np.arange(60.0)])
+def test_a_vector_may_be_samples(X):
+    y = np.repeat([0, 1], 30)
+    with pytest.raises((ValueError, TypeError)) as said:
+        missing_modality_curve(EARLY, X, y)
+    assert "swapped" not in str(said.value)
+    with pytest.raises(ValueError, match="y is None; due is a number or class for each"):
+        missing_modality_curve(EARLY, {"a": np.ones((4, 2))}, None)
+
+
 def test_one_rate_needs_no_list():
     X, y = data()
     assert missing_modality_curve(ByPresence(), X, y, rates=0.3, cv=2).rates == (0.3,)
