@@ -116,9 +116,7 @@ def test_dates_are_neither_numbers_nor_classes(X, y):
 
 @pytest.mark.parametrize("learn", [*REGRESSORS, *CLASSIFIERS, *COMPARISONS])
 def test_durations_are_to_be_made_numbers(X, learn):
-    with pytest.raises(
-        ValueError, match=r"y holds dates or times .*Make numbers .*pandas\.to_timedelta"
-    ):
+    with pytest.raises(ValueError, match=r"y holds dates or times .*Make numbers .*pandas\.to_timedelta"):
         learn(X, DATES - DATES[0])
 
 
