@@ -102,22 +102,25 @@ class LogNormalizer(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
         return out
 
 
-class Standardizer(StandardScaler):
-    """`StandardScaler` whose values end at `FARTHEST`, lest sentinels be NaN in networks; constants become zero."""
+class Standardizer(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
+    """Standardise up to `FARTHEST`, lest sentinels be NaN in networks; constant columns become zero."""
 
-    scale_: Any
+    def __init__(self, with_mean: bool = True) -> None:
+        self.with_mean = with_mean
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "Standardizer":
-        """Learn mean and scale of `X` (n_samples, n_features)."""
-        super().fit(X, y, sample_weight)
+    def fit(self, X: Any, y: Any = None) -> "Standardizer":
+        """Learn mean and scale of `X` (n_samples, n_features), CSR or dense."""
+        self.scaler_: Any = on_arrays(StandardScaler(with_mean=self.with_mean)).fit(X)
         # What never varied in training says nothing, whatever comes.
-        self.scale_ = np.where(self.var_ <= np.square(_ROUNDING * self.mean_), np.inf, self.scale_)
+        still = self.scaler_.var_ <= np.square(_ROUNDING * self.scaler_.mean_)
+        self.scaler_.scale_[still] = np.inf
+        self.n_features_in_ = X.shape[1]
         return self
 
-    def transform(self, X: Any, copy: Any = None) -> Any:
+    def transform(self, X: Any) -> Any:
         """Return the standardised `X` (n_samples, n_features), CSR or dense."""
         with np.errstate(over="ignore"):
-            out = super().transform(X, copy=copy)
+            out = self.scaler_.transform(X)
         _clip(out.data if sparse.issparse(out) else out)
         return out
 
@@ -571,30 +574,27 @@ def _categories(frame: pd.DataFrame) -> list[int]:
     return [i for i, dtype in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(dtype)]
 
 
-class _ToFloat(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
-    """Numeric columns of a DataFrame, nullable ones included, to a float array."""
+class _FrameColumns(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
+    """Base of what has nothing to learn of columns of a DataFrame."""
 
-    def fit(self, X: Any, y: Any = None) -> "_ToFloat":
+    def fit(self, X: Any, y: Any = None) -> Any:
         self.n_features_in_ = X.shape[1]
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+class _ToFloat(_FrameColumns):
+    """Numeric columns of a DataFrame, nullable ones included, to a float array."""
 
     def transform(self, X: Any) -> Any:
         return X.to_numpy(dtype=np.float64, na_value=np.nan)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
 
-
-class _ToObjects(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
+class _ToObjects(_FrameColumns):
     """Category columns of a DataFrame to an array of objects, NaN where one is missing: pd.NA cannot be sorted."""
-
-    def fit(self, X: Any, y: Any = None) -> "_ToObjects":
-        self.n_features_in_ = X.shape[1]
-        return self
 
     def transform(self, X: Any) -> Any:
         X = X.astype(object)
         return X.where(X.notna(), np.nan).to_numpy()
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
