@@ -111,9 +111,7 @@ class Standardizer(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> "Standardizer":
         """Learn mean and scale of `X` (n_samples, n_features), CSR or dense."""
         self.scaler_: Any = on_arrays(StandardScaler(with_mean=self.with_mean)).fit(X)
-        # What never varied in training says nothing, whatever comes.
-        still = self.scaler_.var_ <= np.square(_ROUNDING * self.scaler_.mean_)
-        self.scaler_.scale_[still] = np.inf
+        self.still_ = self.scaler_.var_ <= np.square(_ROUNDING * self.scaler_.mean_)
         self.n_features_in_ = X.shape[1]
         return self
 
@@ -121,22 +119,23 @@ class Standardizer(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
         """Return the standardised `X` (n_samples, n_features), CSR or dense."""
         with np.errstate(over="ignore"):
             out = self.scaler_.transform(X)
-        _clip(out.data if sparse.issparse(out) else out)
+        clip(out.data if sparse.issparse(out) else out)
+        # What never varied in training says nothing, whatever comes.
+        if sparse.issparse(out):
+            out.data[self.still_[out.indices]] = 0
+        else:
+            out[:, self.still_] = 0
         return out
 
+    def inverse_transform(self, X: Any) -> Any:
+        """Return the values (n_samples, n_features) of standardised ones."""
+        return self.scaler_.inverse_transform(X)
 
-def _clip(values: Any) -> None:
+
+def clip(values: Any) -> None:
     """Let floats end at `FARTHEST`, in place; NaN stays."""
     farthest = min(FARTHEST, float(np.finfo(values.dtype).max))
     np.clip(values, -farthest, farthest, out=values)
-
-
-def to_float32(table: Any) -> Any:
-    """Return a standardised table (n_samples, n_columns) in single precision, in which squares stay finite."""
-    with np.errstate(over="ignore"):
-        out = table.astype(np.float32)
-    _clip(out)
-    return out
 
 
 class OneScale(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
@@ -349,7 +348,7 @@ class ChannelScaler(ArrayTransformer, BaseEstimator):
             gone = _single_gaps(centred)
             centred = np.where(gone, (self.fill_ - self.mean_).astype(np.float32), centred) if gone.any() else centred
             out = centred / self.scale_.astype(np.float32)
-        _clip(out[(slice(None),) * self.axis + (slice(X.shape[self.axis] - self.n_raw),)])
+        clip(out[(slice(None),) * self.axis + (slice(X.shape[self.axis] - self.n_raw),)])
         return out
 
 

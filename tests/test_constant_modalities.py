@@ -16,7 +16,7 @@ from skfusion import (
     MultimodalPretrainer,
 )
 from skfusion.imputation import GAN, VAE, Conversion, Diffusion
-from skfusion.preprocessing import to_dense
+from skfusion.preprocessing import Standardizer, to_dense
 
 N = 40
 Y = np.arange(N) % 2
@@ -65,6 +65,19 @@ def test_a_constant_modality_neither_raises_nor_decides(name, form):
         return  # words that all texts share are missed in others
     as_ever = ESTIMATORS[name](X, {"a": new["a"], "c": CONSTANT[form][0][:2]})
     np.testing.assert_allclose(found, as_ever, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_what_is_standardised_comes_back_and_a_constant_as_it_was(form):
+    table = np.column_stack([A, np.full(N, 0.1), np.zeros(N)])
+    scaler = Standardizer(with_mean=form is np.asarray).fit(form(table))
+    other = table + 1
+    found = to_dense(scaler.transform(form(other)))
+    assert not found[:, 3:].any()
+    back = to_dense(scaler.inverse_transform(scaler.transform(form(other))))
+    np.testing.assert_allclose(back[:, :3], other[:, :3])
+    if form is np.asarray:
+        np.testing.assert_allclose(back[:, 3:], table[:, 3:])
 
 
 def test_default_bases_of_late_fusion_take_a_constant_text():

@@ -857,7 +857,7 @@ def test_a_pretrained_network_that_is_not_frozen_is_fitted_again_on_the_training
     theirs = refitted.network_.encoders[0].state_dict()
     assert all(torch.equal(watch(model).start_[f"encoders.0.{key}"], theirs[key]) for key in theirs)
     assert distance(theirs, source.network_.encoders[0].state_dict()) > 0.01
-    np.testing.assert_allclose(model.preprocessors_["a"].transformer[0].mean_, X["a"].mean(axis=0))
+    np.testing.assert_allclose(model.preprocessors_["a"].transformer[0].scaler_.mean_, X["a"].mean(axis=0))
 
 
 # Objectives

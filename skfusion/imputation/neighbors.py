@@ -15,11 +15,11 @@ from skfusion._coins import flip_coins
 from skfusion._compat import integer, options
 from skfusion.imputation.forms import put
 from skfusion.imputation.strategy import Settings, Strategy
-from skfusion.imputation.tables import NUMERIC, Sources, flat
+from skfusion.imputation.tables import NUMERIC, Sources, flat, to_float32
 from skfusion.modalities import Modalities
 from skfusion.modalities.kinds import take
 from skfusion.modalities.patterns import by_pattern
-from skfusion.preprocessing import MeanFill, to_dense, to_float32
+from skfusion.preprocessing import MeanFill, to_dense
 
 _LEAST_IN_A_GROUP = 128
 """Donors of a pattern, on average, from which on a search for each pattern is the faster way."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skfusion.preprocessing import to_float32
+from skfusion.imputation.tables import to_float32
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -16,6 +16,7 @@ from skfusion.preprocessing import (
     FittedOnPresent,
     MeanFill,
     Projection,
+    clip,
     present_rows,
     table_preprocessor,
     to_dense,
@@ -27,6 +28,14 @@ _ROUNDING = 1e-12
 """Share of the mean that a constant column's spread may have."""
 _BLOCK = 1024
 """Columns that are compared at a time."""
+
+
+def to_float32(table: Any) -> Any:
+    """Return a standardised table (n_samples, n_columns) in single precision, in which squares stay finite."""
+    with np.errstate(over="ignore"):
+        out = table.astype(np.float32)
+    clip(out)
+    return out
 
 
 def flat(values: Values) -> Any:
