@@ -42,6 +42,7 @@ JOINT = {
     "joint": {},
     "joint, modality dropout .3": {"modality_dropout": 0.3},
     "joint, modality dropout .5": {"modality_dropout": 0.5},
+    "joint, modality dropout .5, dropout rate .5": {"modality_dropout": 0.5, "dropout_rate": 0.5},
     "joint, curriculum": {"modality_dropout": "curriculum"},
     "joint, learned tokens": {"fill_missing": "token"},
     "joint, priors": {"fill_missing": "prior"},

@@ -1,6 +1,5 @@
 """Taking modalities, or single values, away from the samples of a curve: how, at which rates, and what is reached."""
 
-import math
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any, NamedTuple
@@ -77,8 +76,8 @@ def check_removal(
     if rates is None:
         reached = _reached(X, tuple(rate for rate in _RATES if rate <= highest), removal, groups)
         # Samples that lack much already cannot lose as much again: the most that they can lose comes last.
-        rates = [rate if ok else math.floor(100 * share) / 100 for rate, share, ok in _compared(reached)]
-        rates = tuple(sorted(set(rates)))
+        rates = np.where(stays_behind(reached), np.floor(100 * reached) / 100, reached.index)
+        rates = tuple(np.unique(rates).tolist())
         return rates, removal, _reached(X, rates, removal, groups)
     asked = [rates] if np.ndim(rates) == 0 else list(rates)
     if not asked or not all(isinstance(rate, Real) and not isinstance(rate, bool) for rate in asked):
@@ -126,11 +125,6 @@ def _reached(X: Modalities, rates: tuple[float, ...], removal: Removal, groups: 
         concerned = removal.concerned(X)
         shares[rate] = 1 - removal.count(left.select(concerned.names)) / max(removal.count(concerned), 1)
     return pd.Series(shares)
-
-
-def _compared(reached: "pd.Series[float]") -> Any:
-    """Yield each rate, what is reached of it, and whether that will do."""
-    return zip(reached.index, reached, ~stays_behind(reached))
 
 
 def stays_behind(reached: "pd.Series[float]") -> Any:
