@@ -121,9 +121,9 @@ class Standardizer(OneToOneFeatureMixin, ArrayTransformer, BaseEstimator):
             out = self.scaler_.transform(X)
         clip(out.data if sparse.issparse(out) else out)
         # What never varied in training says nothing, whatever comes.
-        if sparse.issparse(out):
+        if self.still_.any() and sparse.issparse(out):
             out.data[self.still_[out.indices]] = 0
-        else:
+        elif self.still_.any():
             out[:, self.still_] = 0
         return out
 
